@@ -1,0 +1,180 @@
+package fs
+
+import (
+	"context"
+	"syscall"
+	"time"
+
+	fusefs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/claudefs/claudefs/internal/identity"
+)
+
+// draftNode is a file that a client writes beside the credential file before it renames it: .credentials.json.tmp.*
+// and whatever else begins like that. It exists in memory only.
+type draftNode struct {
+	fusefs.Inode
+	tree  *treeNode
+	owner identity.Caller // who made it; others may not open it
+	mode  uint32
+	mtime time.Time
+	buf   buffer
+}
+
+var (
+	_ fusefs.NodeOpener    = (*draftNode)(nil)
+	_ fusefs.NodeGetattrer = (*draftNode)(nil)
+	_ fusefs.NodeSetattrer = (*draftNode)(nil)
+	_ fusefs.NodeAccesser  = (*draftNode)(nil)
+	_ fusefs.NodeFlusher   = (*draftNode)(nil)
+)
+
+func (t *treeNode) draft(name string) *draftNode {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.drafts[name]
+}
+
+func (t *treeNode) dropDraft(name string) {
+	t.mu.Lock()
+	d := t.drafts[name]
+	delete(t.drafts, name)
+	t.mu.Unlock()
+	if d != nil {
+		d.buf.wipe()
+		t.RmChild(name)
+	}
+}
+
+// createDraft makes a draft. That the caller may change the credential file is asked when it tries to, by rename.
+func (t *treeNode) createDraft(ctx context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*fusefs.Inode, fusefs.FileHandle, uint32, syscall.Errno) {
+	d := &draftNode{tree: t, owner: callerOf(ctx), mode: mode & 0o777, mtime: time.Now()}
+	t.mu.Lock()
+	old, exists := t.drafts[name]
+	switch {
+	case exists && flags&syscall.O_EXCL != 0:
+		t.mu.Unlock()
+		return nil, nil, 0, syscall.EEXIST
+	case exists:
+		d = old
+	case len(t.drafts) >= maxDrafts:
+		t.mu.Unlock()
+		return nil, nil, 0, syscall.ENOSPC
+	default:
+		t.drafts[name] = d
+	}
+	t.mu.Unlock()
+	ch := d.entry(ctx, out)
+	if !exists {
+		t.AddChild(name, ch, true)
+	}
+	h, ff, e := d.Open(ctx, flags)
+	return ch, h, ff, e
+}
+
+func (d *draftNode) entry(ctx context.Context, out *fuse.EntryOut) *fusefs.Inode {
+	d.attr(&out.Attr)
+	if d.EmbeddedInode().StableAttr().Ino != 0 {
+		return d.EmbeddedInode()
+	}
+	return d.tree.NewPersistentInode(ctx, d, fusefs.StableAttr{Mode: syscall.S_IFREG})
+}
+
+func (d *draftNode) attr(a *fuse.Attr) {
+	a.Mode = syscall.S_IFREG | d.mode
+	a.Size, a.Nlink = d.buf.size(), 1
+	a.Uid, a.Gid = d.owner.UID, d.owner.GID
+	a.SetTimes(&d.mtime, &d.mtime, &d.mtime)
+}
+
+// Getattr implements fs.NodeGetattrer.
+func (d *draftNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	d.attr(&out.Attr)
+	return 0
+}
+
+// Setattr implements fs.NodeSetattrer.
+func (d *draftNode) Setattr(ctx context.Context, _ fusefs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
+	if e := d.Access(ctx, 0); e != 0 {
+		return e
+	}
+	if size, ok := in.GetSize(); ok {
+		if e := d.buf.truncate(size); e != 0 {
+			return e
+		}
+	}
+	d.attr(&out.Attr)
+	return 0
+}
+
+// Access implements fs.NodeAccesser: a draft is its maker's.
+func (d *draftNode) Access(ctx context.Context, _ uint32) syscall.Errno {
+	if c := callerOf(ctx); c.UID != d.owner.UID && c.UID != 0 {
+		return syscall.EACCES
+	}
+	return 0
+}
+
+// Open implements fs.NodeOpener. The node is its own handle: the content belongs to the name, not to one open.
+func (d *draftNode) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uint32, syscall.Errno) {
+	if e := d.Access(ctx, 0); e != 0 {
+		return nil, 0, e
+	}
+	if flags&syscall.O_TRUNC != 0 {
+		if e := d.buf.truncate(0); e != 0 {
+			return nil, 0, e
+		}
+	}
+	return draftHandle{d}, fuse.FOPEN_DIRECT_IO, 0
+}
+
+// Flush implements fs.NodeFlusher.
+func (d *draftNode) Flush(context.Context, fusefs.FileHandle) syscall.Errno { return 0 }
+
+// draftHandle is an open draft.
+type draftHandle struct{ d *draftNode }
+
+// Write implements fs.FileWriter.
+func (h draftHandle) Write(_ context.Context, data []byte, off int64) (uint32, syscall.Errno) {
+	return h.d.buf.write(data, off)
+}
+
+// Read implements fs.FileReader.
+func (h draftHandle) Read(_ context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
+	return h.d.buf.read(dest, off), 0
+}
+
+// Fsync implements fs.FileFsyncer.
+func (h draftHandle) Fsync(context.Context, uint32) syscall.Errno { return 0 }
+
+// renameDraft publishes a draft that is renamed over the credential file, or gives it another draft's name.
+func (t *treeNode) renameDraft(ctx context.Context, d *draftNode, name, newName string) syscall.Errno {
+	if newName != credentialName {
+		if !virtualName(newName) || newName == lockName {
+			return syscall.EXDEV
+		}
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.drafts, name)
+		t.drafts[newName] = d
+		return 0
+	}
+	if e := d.Access(ctx, 0); e != 0 {
+		return e
+	}
+	change, err := t.cfg.Credentials.Write(ctx, callerOf(ctx), t.name)
+	if err != nil {
+		return errno(err)
+	}
+	content := d.buf.content()
+	defer clear(content)
+	if err := change.Publish(ctx, content); err != nil {
+		return errno(err)
+	}
+	t.mu.Lock()
+	delete(t.drafts, name)
+	t.mu.Unlock()
+	d.buf.wipe()
+	return 0
+}

@@ -1,0 +1,58 @@
+package fs
+
+import (
+	"context"
+	"sync"
+	"syscall"
+
+	fusefs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// listing is an open directory whose entries are read in one piece at the first readdir and again after a rewind, so
+// that one pass is consistent.
+type listing struct {
+	tree *treeNode
+
+	mu      sync.Mutex
+	entries []fuse.DirEntry
+	next    int
+	read    bool
+}
+
+var (
+	_ fusefs.FileReaddirenter = (*listing)(nil)
+	_ fusefs.FileSeekdirer    = (*listing)(nil)
+)
+
+// Readdirent implements fs.FileReaddirenter.
+func (l *listing) Readdirent(ctx context.Context) (*fuse.DirEntry, syscall.Errno) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.read {
+		entries, e := l.tree.entries(ctx)
+		if e != 0 {
+			return nil, e
+		}
+		l.entries, l.read = entries, true
+	}
+	if l.next >= len(l.entries) {
+		return nil, 0
+	}
+	d := l.entries[l.next]
+	l.next++
+	d.Off = uint64(l.next)
+	return &d, 0
+}
+
+// Seekdir implements fs.FileSeekdirer.
+func (l *listing) Seekdir(_ context.Context, off uint64) syscall.Errno {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if off == 0 {
+		l.read, l.next = false, 0
+		return 0
+	}
+	l.next = int(min(off, uint64(len(l.entries))))
+	return 0
+}

@@ -1,0 +1,68 @@
+package fs
+
+import (
+	"context"
+	"time"
+
+	"github.com/claudefs/claudefs/internal/identity"
+)
+
+// Gate says which trees exist for whom. It decides by kernel facts alone and never asks a container runtime: a runtime
+// that is just starting a container resolves our paths under that container's lock.
+type Gate interface {
+	// Enter is nil when the caller may pass into the tree's directory, fs.ErrNotExist when it is not there for it.
+	Enter(ctx context.Context, c identity.Caller, tree string) error
+	// Use is nil when the caller may touch the tree's state files. It is asked at every operation and has to be fast.
+	Use(ctx context.Context, c identity.Caller, tree string) error
+	// List names the trees that the caller sees, sorted.
+	List(ctx context.Context, c identity.Caller) []string
+	// StateDir returns the tree's directory for state files; it makes it at first use.
+	StateDir(tree string) (string, error)
+}
+
+// Stat describes the credential file of a tree as of now.
+type Stat struct {
+	Version uint64 // another one for each content
+	Size    int64
+	ModTime time.Time
+}
+
+// Snapshot is the content of one open.
+type Snapshot struct {
+	Stat
+	// Content belongs to the file system and is wiped when the handle is released.
+	Content []byte
+}
+
+// Credentials answers for the credential file of a tree.
+type Credentials interface {
+	// Stat never blocks and identifies nobody; fs.ErrNotExist when the tree has logged itself out.
+	Stat(tree string) (Stat, error)
+	// Open attests the caller and renders the file. fs.ErrPermission: denied or login required.
+	Open(ctx context.Context, c identity.Caller, tree string) (*Snapshot, error)
+	// Write attests the caller for a change; the change itself comes later, from whatever thread closes the file.
+	Write(ctx context.Context, c identity.Caller, tree string) (Change, error)
+}
+
+// Change is a permitted change to a tree's credential file.
+type Change interface {
+	// Publish takes a whole new file. fs.ErrPermission when it is refused.
+	Publish(ctx context.Context, content []byte) error
+	// Remove takes the file away, for this tree alone.
+	Remove(ctx context.Context) error
+}
+
+// Locks answers for the client's refresh lock.
+type Locks interface {
+	// Acquire is nil as soon as the tree's file holds a newer token than the tree has read, fs.ErrExist while none
+	// can be had. It waits for a grant for a second at most.
+	Acquire(ctx context.Context, c identity.Caller, tree string) error
+	// Busy reports whether the daemon itself is still after a newer token for the tree.
+	Busy(tree string) bool
+}
+
+// Screen looks at what is about to be written to a state file.
+type Screen interface {
+	// Check is fs.ErrPermission when the text holds a token that was handed to the tree.
+	Check(tree string, text []byte) error
+}

@@ -1,0 +1,105 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/claudefs/claudefs/internal/audit"
+	"github.com/claudefs/claudefs/internal/identity"
+	"github.com/claudefs/claudefs/policy"
+)
+
+// verdict is an attested caller and what the policy says of it.
+type verdict struct {
+	caller   identity.Caller
+	subject  *identity.Subject // nil when attestation failed early
+	facts    *identity.Facts
+	decision policy.Decision
+}
+
+// event begins an audit record about the verdict.
+func (v *verdict) event(a audit.Action, o audit.Outcome, tree, reason string) audit.Event {
+	e := audit.Event{Action: a, Outcome: o, Tree: tree, Rule: v.decision.Rule, Reason: reason}
+	e.Describe(v.caller, v.subject, v.facts)
+	return e
+}
+
+// judge attests the caller and asks the policy. A refusal is audited here, with its true reason, and returned as
+// ErrDenied: the caller learns only that it was refused.
+func (b *Broker) judge(ctx context.Context, c identity.Caller, t *tree, action audit.Action) (*verdict, error) {
+	v := &verdict{caller: c}
+	reason := b.attest(ctx, v, t)
+	if reason == "" {
+		return v, nil
+	}
+	t.noteReader(v, reason)
+	if err := b.cfg.Audit.Record(v.event(action, audit.Denied, t.name, reason)); err != nil {
+		return nil, fmt.Errorf("audit refusal: %w", err)
+	}
+	return nil, fmt.Errorf("%w: %s", policy.ErrDenied, reason)
+}
+
+// attest fills in v and returns why the caller is refused, "" when it is not.
+func (b *Broker) attest(ctx context.Context, v *verdict, t *tree) string {
+	var err error
+	if v.subject, err = b.cfg.Attestor.Resolve(ctx, v.caller); err != nil {
+		return err.Error()
+	}
+	var factsErr error
+	if !v.subject.Host {
+		if err := v.subject.Holds(t.name); err != nil {
+			return err.Error()
+		}
+		v.facts, factsErr = b.facts(ctx, v.subject)
+		if errors.Is(factsErr, identity.ErrDenied) {
+			return factsErr.Error()
+		}
+		if reason := b.undeclared(v.facts, t.name); reason != "" {
+			return reason
+		}
+	}
+	v.decision = b.policy.Load().Decide(policy.Request{Tree: t.name, Subject: v.subject, Facts: v.facts, FactsErr: factsErr})
+	if !v.decision.Allowed {
+		return v.decision.Reason
+	}
+	if v.decision.Level == policy.LevelIsolated && !v.subject.Host {
+		return t.take(v.subject, b.cfg.Attestor)
+	}
+	return ""
+}
+
+// facts asks the runtime and has the kernel confirm its answer. Without a runtime, or for a container that no runtime
+// made, there are none and no error.
+func (b *Broker) facts(ctx context.Context, s *identity.Subject) (*identity.Facts, error) {
+	if b.cfg.Runtime == nil || s.Runtime == "namespace" {
+		return nil, nil
+	}
+	f, err := b.cfg.Runtime.Inspect(ctx, s.Container)
+	if err != nil {
+		return nil, fmt.Errorf("ask container runtime: %w", err)
+	}
+	if f.InitPID == 0 {
+		return nil, errors.New("ask container runtime: the container is not running yet")
+	}
+	if err := b.cfg.Attestor.ConfirmInit(s, f.InitPID); err != nil {
+		return f, err
+	}
+	return f, nil
+}
+
+// undeclared refuses a container that holds the tree although its runtime was never told to mount it: it got there
+// through another container's namespaces, or through a mount of a directory above.
+func (b *Broker) undeclared(f *identity.Facts, tree string) string {
+	if f == nil {
+		return ""
+	}
+	want := filepath.Join(b.cfg.Mountpoint, tree)
+	for _, m := range f.Mounts {
+		if m.Source == want || m.Type == "volume" {
+			return ""
+		}
+	}
+	return "container holds the tree but was not started with a mount of it"
+}

@@ -1,0 +1,125 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/claudefs/claudefs/internal/audit"
+	"github.com/claudefs/claudefs/internal/identity"
+	"github.com/claudefs/claudefs/policy"
+	"github.com/claudefs/claudefs/vault"
+)
+
+// Attestor names callers from kernel facts.
+type Attestor interface {
+	Resolve(context.Context, identity.Caller) (*identity.Subject, error)
+	ConfirmInit(s *identity.Subject, init uint32) error
+	NamespaceAlive(pidNamespace uint64) bool
+}
+
+// Tokens hands out and renews access tokens.
+type Tokens interface {
+	Current(vault.AccountID) (*vault.Credential, error)
+	Token(context.Context, vault.AccountID) (*vault.Credential, error)
+	Renew(ctx context.Context, a vault.AccountID, generation uint64) (*vault.Credential, error)
+	Retry(vault.AccountID)
+}
+
+// Store is what the broker needs of the vault beyond tokens.
+type Store interface {
+	Load(vault.AccountID) (*vault.Credential, vault.Version, error)
+	Store(*vault.Credential, vault.Version) (vault.Version, error)
+	Exclusive(context.Context, vault.AccountID) (release func(), err error)
+	LoadDocument(tree string) (vault.Secret, vault.Version, error)
+	StoreDocument(tree string, doc vault.Secret, want vault.Version) (vault.Version, error)
+	Derive(purpose string) (vault.Secret, error)
+}
+
+// Recorder writes the audit log.
+type Recorder interface {
+	Record(audit.Event) error
+}
+
+// Config is what a broker needs.
+type Config struct {
+	Policy   *policy.Policy
+	Attestor Attestor
+	Runtime  identity.Runtime // nil: kernel facts only
+	Tokens   Tokens
+	Store    Store
+	Audit    Recorder
+	// StateDir holds trees/<tree>.
+	StateDir   string
+	Mountpoint string
+	// Account is the account of shared trees, and of others without one of their own when AccountGiven.
+	Account      vault.AccountID
+	AccountGiven bool
+	Log          *slog.Logger
+}
+
+// Broker implements the file system's source. It is safe for concurrent use.
+type Broker struct {
+	cfg    Config
+	policy atomic.Pointer[policy.Policy]
+
+	mu    sync.Mutex
+	trees map[string]*tree
+	hmac  vault.Secret // derived once, so that a locked vault's trees keep their surrogates
+	uses  map[useKey]use
+}
+
+// tree is what the broker remembers of a tree while it runs.
+type tree struct {
+	name string
+
+	mu      sync.Mutex
+	doc     *document // sealed in the vault; nil until first needed
+	version vault.Version
+	pin     *pin        // the account that readers get
+	claim   *claim      // the container that an isolated tree belongs to
+	read    uint64      // newest generation that was handed to the tree
+	handed  []handed    // tokens to screen for
+	busy    time.Time   // until when the lock is shown as the daemon's
+	forced  []time.Time // recent renewals that the tree's clients asked for
+	last    Reader
+	sized   sized // of the version that was described last
+}
+
+// Reader is who read a tree last, for status.
+type Reader struct {
+	At        time.Time
+	Container string
+	Name      string
+	Outcome   string // "allowed", or the reason of the refusal
+}
+
+// New checks cfg. It starts nothing and reads nothing.
+func New(cfg Config) (*Broker, error) {
+	if cfg.Policy == nil || cfg.Attestor == nil || cfg.Tokens == nil || cfg.Store == nil || cfg.Audit == nil {
+		return nil, errors.New("make broker: policy, attestor, tokens, store and audit are required")
+	}
+	if cfg.Account == "" {
+		cfg.Account = "default"
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	b := &Broker{cfg: cfg, trees: map[string]*tree{}, uses: map[useKey]use{}}
+	b.policy.Store(cfg.Policy)
+	return b, nil
+}
+
+func (b *Broker) tree(name string) *tree {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t, ok := b.trees[name]
+	if !ok {
+		t = &tree{name: name}
+		b.trees[name] = t
+	}
+	return t
+}

@@ -1,0 +1,165 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/claudefs/claudefs/fs"
+	"github.com/claudefs/claudefs/internal/audit"
+	"github.com/claudefs/claudefs/internal/credfile"
+	"github.com/claudefs/claudefs/internal/identity"
+	"github.com/claudefs/claudefs/policy"
+	"github.com/claudefs/claudefs/vault"
+)
+
+// change is a permitted write to one tree's credential file.
+type change struct {
+	b *Broker
+	t *tree
+	v *verdict
+}
+
+// Write implements fs.Credentials: it attests the writer.
+func (b *Broker) Write(ctx context.Context, caller identity.Caller, name string) (fs.Change, error) {
+	t := b.tree(name)
+	v, err := b.judge(ctx, caller, t, audit.ActionWrite)
+	if err != nil {
+		return nil, err
+	}
+	return &change{b: b, t: t, v: v}, nil
+}
+
+// Publish implements fs.Change: it looks at what arrived.
+func (c *change) Publish(ctx context.Context, content []byte) error {
+	f, err := credfile.Parse(content)
+	if err != nil {
+		return c.deny(err.Error())
+	}
+	if f.Login.Blank() {
+		return c.logout(f.Others, false)
+	}
+	doc, err := c.b.document(c.t)
+	if err != nil {
+		return err
+	}
+	p, _ := c.b.expected(c.t, doc)
+	k, err := c.b.kindOf(c.t.name, p.account, f.Login.RefreshToken)
+	if err != nil {
+		return err
+	}
+	switch k {
+	case kindForeign:
+		return c.deny("refresh token is a surrogate of another tree")
+	case kindLogin:
+		return c.capture(ctx, f, p.account)
+	default:
+		return c.absorb(f.Others)
+	}
+}
+
+// Remove implements fs.Change: the tree logs itself out.
+func (c *change) Remove(context.Context) error { return c.logout(vault.Secret{}, true) }
+
+// shown is the modification time that readers see now; a change must come after it.
+func (c *change) shown() time.Time {
+	st, err := c.b.Stat(c.t.name)
+	if err != nil {
+		return time.Time{}
+	}
+	return st.ModTime
+}
+
+// absorb keeps the client's other members and leaves the login as it is.
+func (c *change) absorb(others vault.Secret) error {
+	if err := c.record(audit.ActionAbsorb, audit.Allowed, "the login stays; other members are the tree's own"); err != nil {
+		return err
+	}
+	doc, err := c.b.document(c.t)
+	if err != nil {
+		return err
+	}
+	if string(doc.Others) == string(others.Reveal()) || len(doc.Others) == 0 && string(others.Reveal()) == "{}" {
+		return nil
+	}
+	return c.b.change(c.t, c.shown(), func(d *document) { d.Others = others.Reveal() })
+}
+
+// logout ends the login of this tree alone; the account and other trees keep theirs.
+func (c *change) logout(others vault.Secret, removed bool) error {
+	if err := c.record(audit.ActionLogout, audit.Allowed, "this tree alone; the account keeps its login"); err != nil {
+		return err
+	}
+	return c.b.change(c.t, c.shown(), func(d *document) {
+		d.LoggedOut, d.Removed, d.Others = true, removed, others.Reveal()
+	})
+}
+
+// capture takes a login made inside the tree into the vault. Refusing it loses it: the client reports success anyway.
+func (c *change) capture(ctx context.Context, f *credfile.File, current vault.AccountID) error {
+	if c.v.decision.Login != policy.LoginCapture {
+		return c.deny("a login was made inside the tree, and the rule says login: deny; it is lost")
+	}
+	if err := f.CheckLogin(); err != nil {
+		return c.deny(err.Error())
+	}
+	account := c.target(current)
+	shown := c.shown()
+	if err := c.b.adopt(ctx, account, f.Login); err != nil {
+		return errors.Join(err, c.record(audit.ActionCapture, audit.Failed, err.Error()))
+	}
+	c.b.cfg.Tokens.Retry(account)
+	e := c.v.event(audit.ActionCapture, audit.Allowed, c.t.name, "login made inside the tree")
+	e.Account = string(account)
+	if err := c.b.cfg.Audit.Record(e); err != nil {
+		return err
+	}
+	err := c.b.change(c.t, shown, func(d *document) {
+		d.Account, d.LoggedOut, d.Removed, d.Others = account, false, false, f.Others.Reveal()
+	})
+	c.t.mu.Lock()
+	c.t.pin = nil // the next reader is pinned to the new account
+	c.t.mu.Unlock()
+	return err
+}
+
+// target is the account that a login made inside the tree becomes: the tree's own. Only when the account that the
+// tree uses is missing or dead is that one revived; another tree's working login is never replaced.
+func (c *change) target(current vault.AccountID) vault.AccountID {
+	own := vault.AccountID(c.t.name)
+	if current == "" || current == own {
+		return own
+	}
+	cred, err := c.b.cfg.Tokens.Current(current)
+	if errors.Is(err, vault.ErrNotFound) || err == nil && cred.State != vault.StateValid {
+		return current
+	}
+	return own
+}
+
+// adopt stores a login as the next generation of an account.
+func (b *Broker) adopt(ctx context.Context, a vault.AccountID, l *credfile.Login) error {
+	release, err := b.cfg.Store.Exclusive(ctx, a)
+	if err != nil {
+		return err
+	}
+	defer release()
+	prev, version, err := b.cfg.Store.Load(a)
+	if err != nil && !errors.Is(err, vault.ErrNotFound) {
+		return err
+	}
+	_, err = b.cfg.Store.Store(l.Credential(a, prev, time.Now()), version)
+	return err
+}
+
+func (c *change) deny(reason string) error {
+	if err := c.record(audit.ActionAbsorb, audit.Denied, reason); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: %s", policy.ErrDenied, reason)
+}
+
+func (c *change) record(a audit.Action, o audit.Outcome, reason string) error {
+	return c.b.cfg.Audit.Record(c.v.event(a, o, c.t.name, reason))
+}

@@ -1,0 +1,166 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	iofs "io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/claudefs/claudefs/internal/identity"
+	"github.com/claudefs/claudefs/policy"
+)
+
+// useFor is how long a yes for a mount namespace and tree is used again. Each operation on a state file asks.
+const useFor = time.Second
+
+type useKey struct {
+	mountNamespace uint64
+	tree           string
+	uid            uint32
+}
+
+type use struct{ until time.Time }
+
+// errHidden: the tree is not there for this caller. It wraps fs.ErrNotExist.
+var errHidden = fmt.Errorf("no such tree: %w", iofs.ErrNotExist)
+
+// Enter implements fs.Gate, from kernel facts alone. Runtimes and their helpers, which resolve the source of a bind
+// mount, may pass; they read nothing, because Use and Open judge by more.
+func (b *Broker) Enter(ctx context.Context, c identity.Caller, name string) error {
+	if !b.policy.Load().Visible(name) {
+		return errHidden
+	}
+	s, err := b.cfg.Attestor.Resolve(ctx, c)
+	if err != nil {
+		return errHidden
+	}
+	switch {
+	case s.Host && (c.UID == 0 || int(c.UID) == os.Geteuid()):
+		return nil
+	case s.Host && b.policy.Load().HostMay(name, c.UID):
+		return nil
+	case !s.Host && s.Holds(name) == nil:
+		return nil
+	case !s.Host && s.HostRoot:
+		return nil // a container being set up: still in the host's root directory
+	}
+	return errHidden
+}
+
+// Use implements fs.Gate: who may touch the tree's state files. It is Enter without those who only pass.
+func (b *Broker) Use(ctx context.Context, c identity.Caller, name string) error {
+	ns, err := identity.MountNamespace(c.TID)
+	if err != nil {
+		return fmt.Errorf("%w: %w", policy.ErrDenied, err)
+	}
+	k, now := useKey{ns, name, c.UID}, time.Now()
+	b.mu.Lock()
+	u, ok := b.uses[k]
+	b.mu.Unlock()
+	if ok && now.Before(u.until) {
+		return nil
+	}
+	s, err := b.cfg.Attestor.Resolve(ctx, c)
+	if err != nil {
+		return err
+	}
+	switch {
+	case !s.Host:
+		if err := s.Holds(name); err != nil {
+			return err
+		}
+	case c.UID != 0 && int(c.UID) != os.Geteuid() && !b.policy.Load().HostMay(name, c.UID):
+		return fmt.Errorf("%w: no rule names this host process", policy.ErrDenied)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.uses) > 4096 {
+		clear(b.uses)
+	}
+	b.uses[k] = use{now.Add(useFor)}
+	return nil
+}
+
+// List implements fs.Gate: the trees that the caller's own mount table holds; on the host, those that exist.
+func (b *Broker) List(ctx context.Context, c identity.Caller) []string {
+	s, err := b.cfg.Attestor.Resolve(ctx, c)
+	if err != nil {
+		return nil
+	}
+	var names []string
+	if !s.Host {
+		for _, r := range s.Roots {
+			name, _, _ := strings.Cut(strings.TrimPrefix(r, "/"), "/")
+			names = append(names, name)
+		}
+	} else {
+		names = b.Trees()
+	}
+	names = slices.DeleteFunc(names, func(n string) bool { return n == "" || b.Enter(ctx, c, n) != nil })
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Trees lists the trees that have state, by name.
+func (b *Broker) Trees() []string {
+	entries, err := os.ReadDir(filepath.Join(b.cfg.StateDir, "trees"))
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, e := range entries {
+		if e.IsDir() && policy.ValidTree(e.Name()) {
+			out = append(out, e.Name())
+		}
+	}
+	return out
+}
+
+// StateDir implements fs.Gate. The tree's directory is open to any uid: whoever the gate lets in is in a container
+// that was given this tree, whatever uid it runs as; the directories above are the daemon's alone.
+func (b *Broker) StateDir(name string) (string, error) {
+	dir := filepath.Join(b.cfg.StateDir, "trees", name)
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return "", fmt.Errorf("make state directory: %w", err)
+	}
+	if err := os.Mkdir(dir, 0o777); err != nil && !os.IsExist(err) {
+		return "", fmt.Errorf("make state directory: %w", err)
+	}
+	if err := os.Chmod(dir, 0o777); err != nil {
+		return "", fmt.Errorf("make state directory: %w", err)
+	}
+	return dir, b.seed(name)
+}
+
+// seedText spares the first start of a client its questions; the client replaces the file when it runs.
+const seedText = `{"hasCompletedOnboarding":true,"bypassPermissionsModeAccepted":false}` + "\n"
+
+// seedPath marks that a tree was set up; its time is the tree's birth.
+func (b *Broker) seedPath(name string) string {
+	return filepath.Join(b.cfg.StateDir, "trees", name+".seeded")
+}
+
+// seed writes the tree's first .claude.json, once.
+func (b *Broker) seed(name string) error {
+	if _, err := os.Lstat(b.seedPath(name)); err == nil {
+		return nil
+	}
+	file := filepath.Join(b.cfg.StateDir, "trees", name, ".claude.json")
+	if _, err := os.Lstat(file); os.IsNotExist(err) {
+		// Readable and writable for whichever uid the container runs as; the client's own rewrite is 0600.
+		if err := os.WriteFile(file, []byte(seedText), 0o666); err != nil {
+			return fmt.Errorf("seed tree %s: %w", name, err)
+		}
+		if err := os.Chmod(file, 0o666); err != nil {
+			return fmt.Errorf("seed tree %s: %w", name, err)
+		}
+	}
+	if err := os.WriteFile(b.seedPath(name), nil, 0o600); err != nil {
+		return fmt.Errorf("seed tree %s: %w", name, err)
+	}
+	return nil
+}

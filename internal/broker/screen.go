@@ -1,0 +1,89 @@
+package broker
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/claudefs/claudefs/internal/audit"
+	"github.com/claudefs/claudefs/policy"
+	"github.com/claudefs/claudefs/vault"
+)
+
+// maxHanded bounds the tokens of a tree that are screened for: those of its latest generations.
+const maxHanded = 8
+
+// handed is what one generation disclosed.
+type handed struct {
+	generation uint64
+	account    vault.AccountID
+	access     vault.Secret
+	surrogate  vault.Secret
+}
+
+func (b *Broker) remember(t *tree, c *vault.Credential) {
+	t.mu.Lock()
+	t.read = max(t.read, c.Generation)
+	known := len(t.handed) > 0 && t.handed[len(t.handed)-1].generation == c.Generation && t.handed[len(t.handed)-1].account == c.Account
+	t.mu.Unlock()
+	if known {
+		return
+	}
+	s, err := b.surrogate(t.name, c.Account, c.Generation)
+	if err != nil {
+		return // the vault is locked and no surrogate was shown
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.handed = append(t.handed, handed{c.Generation, c.Account, c.AccessToken, s})
+	t.handed = t.handed[max(0, len(t.handed)-maxHanded):]
+}
+
+// Check implements fs.Screen: a token that the tree was given must not come to rest in its state files.
+func (b *Broker) Check(name string, text []byte) error {
+	t := b.tree(name)
+	t.mu.Lock()
+	handed := t.handed
+	t.mu.Unlock()
+	for _, h := range handed {
+		if !h.access.In(text) && !h.surrogate.In(text) {
+			continue
+		}
+		reason := "a state file would have held a token of the tree"
+		if err := b.cfg.Audit.Record(audit.Event{Action: audit.ActionWrite, Outcome: audit.Denied, Tree: name,
+			Account: string(h.account), Generation: h.generation, Reason: reason}); err != nil {
+			return err
+		}
+		return fmt.Errorf("%w: %s", policy.ErrDenied, reason)
+	}
+	return nil
+}
+
+// Recent lists who read each tree last, for status.
+func (b *Broker) Recent() map[string]Reader {
+	b.mu.Lock()
+	trees := make([]*tree, 0, len(b.trees))
+	for _, t := range b.trees {
+		trees = append(trees, t)
+	}
+	b.mu.Unlock()
+	out := map[string]Reader{}
+	for _, t := range trees {
+		t.mu.Lock()
+		if !t.last.At.IsZero() {
+			out[t.name] = t.last
+		}
+		t.mu.Unlock()
+	}
+	return out
+}
+
+// TreeStatus is the state of one tree, for status.
+type TreeStatus struct {
+	Name      string    `json:"name"`
+	Account   string    `json:"account,omitempty"`
+	LoggedOut bool      `json:"loggedOut,omitempty"`
+	Owner     string    `json:"ownerContainer,omitempty"`
+	LastRead  time.Time `json:"lastRead,omitzero"`
+	Container string    `json:"lastContainer,omitempty"`
+	Outcome   string    `json:"lastOutcome,omitempty"`
+}

@@ -1,0 +1,135 @@
+// Package config reads the configuration: defaults, then the file, then the environment, then flags.
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/claudefs/claudefs/refresh"
+	"github.com/claudefs/claudefs/vault"
+)
+
+// Config is everything that a daemon or an offline command needs to know. Field names in the file are those of the
+// yaml tags.
+type Config struct {
+	StateDir   string   `yaml:"state_dir"`   // trees/ and vault/
+	RuntimeDir string   `yaml:"runtime_dir"` // control.sock, mnt/
+	Audit      Audit    `yaml:"audit"`
+	Vault      Vault    `yaml:"vault"`
+	OAuth      OAuth    `yaml:"oauth"`
+	Refresh    Refresh  `yaml:"refresh"`
+	Runtimes   []string `yaml:"runtimes"` // unix:// sockets of container runtimes; empty: kernel facts only
+}
+
+// Audit says where the audit log is.
+type Audit struct {
+	File string `yaml:"file"`
+}
+
+// Vault says what protects the vault key.
+type Vault struct {
+	Backend string `yaml:"backend"`
+	// PassphraseFile and PassphraseCommand give the passphrase of a passphrase slot; without either it is asked for.
+	PassphraseFile    string   `yaml:"passphrase_file"`
+	PassphraseCommand []string `yaml:"passphrase_command"`
+}
+
+// OAuth names the authorization server.
+type OAuth struct {
+	TokenURL string           `yaml:"token_url"`
+	ClientID string           `yaml:"client_id"`
+	Encoding refresh.Encoding `yaml:"encoding"`
+}
+
+// Refresh says when tokens are renewed.
+type Refresh struct {
+	Window time.Duration `yaml:"window"`
+}
+
+// Default returns the configuration of a host where nothing is configured: system directories for root, the XDG
+// directories for anybody else.
+func Default(p Paths) *Config {
+	return &Config{
+		StateDir: p.State, RuntimeDir: p.Runtime, Audit: Audit{File: p.Audit},
+		Vault: Vault{Backend: string(vault.BackendAuto)},
+		OAuth: OAuth{
+			TokenURL: "https://platform.claude.com/v1/oauth/token",
+			ClientID: "9d1c250a-e61b-44d9-88ed-5944d1962f5e", Encoding: refresh.EncodingJSON,
+		},
+		Refresh:  Refresh{Window: 10 * time.Minute},
+		Runtimes: p.Runtimes,
+	}
+}
+
+// Mountpoint is where the tree of trees is mounted when nobody says otherwise.
+func (c *Config) Mountpoint() string { return filepath.Join(c.RuntimeDir, "mnt") }
+
+// ControlSocket is where the daemon listens for commands.
+func (c *Config) ControlSocket() string { return filepath.Join(c.RuntimeDir, "control.sock") }
+
+// VaultDir is where the vault is.
+func (c *Config) VaultDir() string { return filepath.Join(c.StateDir, "vault") }
+
+// Validate checks what cannot be left to the part that uses it.
+func (c *Config) Validate() error {
+	for key, dir := range map[string]string{"state_dir": c.StateDir, "runtime_dir": c.RuntimeDir, "audit.file": c.Audit.File} {
+		if !filepath.IsAbs(dir) {
+			return fmt.Errorf("%s: %q: want an absolute path", key, dir)
+		}
+	}
+	if _, err := vault.ParseBackend(c.Vault.Backend); err != nil {
+		return fmt.Errorf("vault.backend: %w", err)
+	}
+	if err := checkEndpoint(c.OAuth.TokenURL); err != nil {
+		return fmt.Errorf("oauth.token_url: %w", err)
+	}
+	if c.OAuth.ClientID == "" {
+		return fmt.Errorf("oauth.client_id: is empty")
+	}
+	if c.OAuth.Encoding != refresh.EncodingJSON && c.OAuth.Encoding != refresh.EncodingForm {
+		return fmt.Errorf("oauth.encoding: %q: want json or form", c.OAuth.Encoding)
+	}
+	if c.Refresh.Window < 0 || c.Refresh.Window > 24*time.Hour {
+		return fmt.Errorf("refresh.window: %v: want 0 to 24h", c.Refresh.Window)
+	}
+	return nil
+}
+
+// checkEndpoint lets refresh tokens go to https only, and to http on the loopback interface by address.
+func checkEndpoint(raw string) error {
+	u, err := url.Parse(raw)
+	if err != nil || u.Host == "" {
+		return fmt.Errorf("%q: want a URL", raw)
+	}
+	if u.User != nil || u.Fragment != "" {
+		return fmt.Errorf("%q: want no user and no fragment", u.Redacted())
+	}
+	if u.Scheme == "https" {
+		return nil
+	}
+	ip := net.ParseIP(u.Hostname())
+	if u.Scheme == "http" && (u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()) {
+		return nil
+	}
+	// Fail closed: a refresh token must not travel in clear.
+	return fmt.Errorf("%q: want https (http is accepted for loopback addresses only)", raw)
+}
+
+// Paths are the directories that the defaults are made of.
+type Paths struct {
+	Config   string // config.yaml
+	State    string
+	Runtime  string
+	Audit    string
+	Runtimes []string
+}
+
+// isSocket reports whether path is a socket.
+func isSocket(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.Mode()&os.ModeSocket != 0
+}

@@ -1,0 +1,115 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"syscall"
+
+	"github.com/claudefs/claudefs/internal/accounts"
+)
+
+// Client talks to the daemon at Socket.
+type Client struct{ Socket string }
+
+// Status asks for the daemon's status. ErrNoDaemon when nobody listens.
+func (c Client) Status(ctx context.Context) (*Status, error) {
+	var s Status
+	err := c.do(ctx, http.MethodGet, "/v1/status", nil, &s)
+	return &s, err
+}
+
+// Accounts lists the accounts.
+func (c Client) Accounts(ctx context.Context) ([]accounts.Info, error) {
+	var l []accounts.Info
+	err := c.do(ctx, http.MethodGet, "/v1/accounts", nil, &l)
+	return l, err
+}
+
+// Account describes one account.
+func (c Client) Account(ctx context.Context, id string) (i accounts.Info, err error) {
+	err = c.do(ctx, http.MethodGet, "/v1/accounts/"+url.PathEscape(id), nil, &i)
+	return i, err
+}
+
+// Import hands a credential file over.
+func (c Client) Import(ctx context.Context, id string, file []byte) (i accounts.Info, err error) {
+	err = c.do(ctx, http.MethodPut, "/v1/accounts/"+url.PathEscape(id), file, &i)
+	return i, err
+}
+
+// Remove deletes an account.
+func (c Client) Remove(ctx context.Context, id string) error {
+	return c.do(ctx, http.MethodDelete, "/v1/accounts/"+url.PathEscape(id), nil, nil)
+}
+
+// Refresh renews an account's token.
+func (c Client) Refresh(ctx context.Context, id string, force bool) (i accounts.Info, err error) {
+	err = c.do(ctx, http.MethodPost, fmt.Sprintf("/v1/accounts/%s/refresh?force=%t", url.PathEscape(id), force), nil, &i)
+	return i, err
+}
+
+// LockVault makes the daemon forget the vault key.
+func (c Client) LockVault(ctx context.Context) error {
+	return c.do(ctx, http.MethodPost, "/v1/vault/lock", nil, nil)
+}
+
+// UnlockVault opens the daemon's vault; passphrase may be empty.
+func (c Client) UnlockVault(ctx context.Context, passphrase []byte) error {
+	return c.do(ctx, http.MethodPost, "/v1/vault/unlock", passphrase, nil)
+}
+
+// Stop ends the daemon.
+func (c Client) Stop(ctx context.Context) error {
+	return c.do(ctx, http.MethodPost, "/v1/stop", nil, nil)
+}
+
+func (c Client) do(ctx context.Context, method, path string, body []byte, out any) error {
+	hc := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", c.Socket)
+		},
+	}}
+	req, err := http.NewRequestWithContext(ctx, method, "http://claudefs"+path, bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("ask daemon: %w", err)
+	}
+	resp, err := hc.Do(req)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("ask daemon at %s: %w", c.Socket, ErrNoDaemon)
+	}
+	if err != nil {
+		return fmt.Errorf("ask daemon: %w", err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
+	if err != nil {
+		return fmt.Errorf("ask daemon: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return remote(b, resp.Status)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(b, out); err != nil {
+		return fmt.Errorf("ask daemon: answer is not of this version: %w", err)
+	}
+	return nil
+}
+
+func remote(body []byte, status string) error {
+	var r reply
+	if err := json.Unmarshal(body, &r); err != nil || r.Error == "" {
+		return fmt.Errorf("ask daemon: it answered %s", status)
+	}
+	return &remoteError{text: r.Error, kind: kinds[r.Kind]}
+}

@@ -1,0 +1,51 @@
+package identity
+
+import (
+	"errors"
+	"fmt"
+	iofs "io/fs"
+)
+
+// Caller is what the kernel says of a request.
+type Caller struct {
+	// TID is a thread id in the pid namespace of the process that mounted; 0 when the caller is outside of it.
+	TID uint32
+	// UID and GID are the file system ids of the thread, as the host sees them.
+	UID, GID uint32
+}
+
+// Subject is the attested caller, without what a container runtime knows of it.
+type Subject struct {
+	Caller Caller
+	// Host is a process in no container.
+	Host bool
+	// Container is the container's id: 64 hex digits, or "pidns-<inode>" for a namespace without a runtime.
+	Container string
+	// Runtime is what the cgroup path says: docker, libpod, crio, containerd, …, "" when it does not, or "namespace".
+	Runtime string
+	// PidNamespace is the inode of the caller's pid namespace.
+	PidNamespace uint64
+	// Cgroups are the caller's cgroup paths by hierarchy, "" for cgroup v2.
+	Cgroups map[string]string
+	// Trees are the trees of our mount that the caller's mount namespace holds, by mount root; "/" is the whole mount.
+	Roots []string
+	// HostRoot: the caller's root directory is still the host's, as while a container is being set up.
+	HostRoot bool
+	// Exe is the path of the caller's program as the host resolves it, for records only.
+	Exe string
+}
+
+// ErrDenied is wrapped by every refusal on kernel facts; it wraps fs.ErrPermission.
+var ErrDenied = fmt.Errorf("identity: %w", iofs.ErrPermission)
+
+// Refusals. Each is the true reason that goes into the audit log.
+var (
+	ErrNoCaller      = fmt.Errorf("%w: caller is outside of the daemon's pid namespace", ErrDenied)
+	ErrCgroup        = fmt.Errorf("%w: cgroup hierarchies name different containers", ErrDenied)
+	ErrHostNamespace = fmt.Errorf("%w: cgroup names a container but the process is in the host's pid namespace", ErrDenied)
+	ErrForged        = fmt.Errorf("%w: cgroup names a container whose first process is in another pid namespace", ErrDenied)
+	ErrNotMounted    = fmt.Errorf("%w: the caller's mount table does not hold this tree", ErrDenied)
+	ErrWholeMount    = fmt.Errorf("%w: the caller's mount table holds the whole mount, not this tree", ErrDenied)
+)
+
+var errBadProc = errors.New("unexpected text in /proc")

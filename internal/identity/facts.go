@@ -1,0 +1,52 @@
+package identity
+
+import (
+	"context"
+	"errors"
+)
+
+// ErrNoContainer: the runtime knows no container of that id.
+var ErrNoContainer = errors.New("runtime knows no such container")
+
+// Facts are what a container runtime says of a container.
+type Facts struct {
+	ID    string
+	Name  string // without the leading slash
+	Image string // the reference as the operator wrote it
+	// ImageID is the image's content digest, "sha256:…": a tag can be moved, this cannot.
+	ImageID string
+	// Labels are those that the operator set: labels that come with the image are left out, since whoever builds an
+	// image chooses them.
+	Labels map[string]string
+	// InitPID is the container's first process, in our pid namespace.
+	InitPID uint32
+	// Powers lists what lets the container become any other one: "privileged", "SYS_ADMIN", "host pid", …
+	Powers []string
+	Mounts []Mount
+}
+
+// Mount is one declared mount of a container.
+type Mount struct {
+	Type, Source, Destination string
+}
+
+// Labels with a meaning of their own.
+const (
+	LabelComposeProject = "com.docker.compose.project"
+	LabelProject        = "dev.claudefs.project"
+)
+
+// Project is the container's project: its compose project, or what the operator's own label says.
+func (f *Facts) Project() string {
+	if p := f.Labels[LabelProject]; p != "" {
+		return p
+	}
+	return f.Labels[LabelComposeProject]
+}
+
+// Runtime is what knows containers by id.
+type Runtime interface {
+	// Inspect returns ErrNoContainer for an id that it does not know. It must not be called while a LOOKUP or GETATTR
+	// waits for its answer: a runtime that starts a container resolves our paths under that container's lock.
+	Inspect(ctx context.Context, id string) (*Facts, error)
+}

@@ -1,0 +1,85 @@
+package identity
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/moby/sys/mountinfo"
+)
+
+// cgroupMounts lists the mount points of cgroup hierarchies.
+func cgroupMounts(path string) ([]string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("find cgroup mounts: %w", err)
+	}
+	defer f.Close()
+	infos, err := mountinfo.GetMountsFromReader(f, mountinfo.FSTypeFilter("cgroup", "cgroup2"))
+	if err != nil {
+		return nil, fmt.Errorf("find cgroup mounts: %w", err)
+	}
+	var out []string
+	for _, i := range infos {
+		if i.Root == "/" {
+			out = append(out, i.Mountpoint)
+		}
+	}
+	return out, nil
+}
+
+// findInit looks for the container's first process among the members of its cgroup: process 1 of its pid namespace,
+// and that namespace not the host's. Two of them contradict each other. 0: none, as with --pid=host.
+func (r *Resolver) findInit(s *Subject) (uint32, error) {
+	for _, path := range s.Cgroups {
+		id, _, prefix := claim(path)
+		if id != s.Container {
+			continue
+		}
+		for _, m := range r.cgroupMounts {
+			b, err := os.ReadFile(filepath.Join(m, prefix, "cgroup.procs"))
+			if err != nil {
+				continue
+			}
+			if init, err := r.firstOf(string(b)); err != nil || init != 0 {
+				return init, err
+			}
+		}
+	}
+	return 0, nil
+}
+
+// firstOf picks the outermost process 1 among pids: one whose namespace holds those of all other candidates.
+func (r *Resolver) firstOf(pids string) (uint32, error) {
+	var candidates []uint32
+	for f := range strings.FieldsSeq(pids) {
+		n, err := strconv.ParseUint(f, 10, 32)
+		if err != nil || !r.proc.firstInNamespace(uint32(n)) {
+			continue
+		}
+		ns, err := r.proc.pidNamespace(uint32(n))
+		if err == nil && ns != r.hostPidns {
+			candidates = append(candidates, uint32(n))
+		}
+	}
+	for _, c := range candidates {
+		ns, err := r.proc.pidNamespace(c)
+		if err != nil {
+			continue
+		}
+		holdsAll := true
+		for _, o := range candidates {
+			holdsAll = holdsAll && r.proc.pidNamespaceWithin(o, ns)
+		}
+		if holdsAll {
+			return c, nil
+		}
+	}
+	if len(candidates) > 0 {
+		// Fail closed: two unrelated first processes share the container's cgroup; one of them moved itself there.
+		return 0, ErrForged
+	}
+	return 0, nil
+}

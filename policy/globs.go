@@ -1,0 +1,66 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+)
+
+// Globs is one glob or a list of them; any of them may match. "*" stops at "/", "**" does not.
+type Globs []string
+
+// UnmarshalYAML accepts a string or a list of strings.
+func (g *Globs) UnmarshalYAML(unmarshal func(any) error) error {
+	var one string
+	if err := unmarshal(&one); err == nil {
+		*g = Globs{one}
+		return nil
+	}
+	var many []string
+	if err := unmarshal(&many); err != nil {
+		return err
+	}
+	*g = many
+	return nil
+}
+
+var _ yaml.InterfaceUnmarshaler = (*Globs)(nil)
+
+func (g Globs) validate() error {
+	for _, p := range g {
+		if p == "" {
+			return errors.New("empty glob")
+		}
+		if _, err := path.Match(p, ""); err != nil {
+			return fmt.Errorf("glob %q: %w", p, err)
+		}
+	}
+	return nil
+}
+
+// matches reports whether any glob matches s.
+func (g Globs) matches(s string) bool {
+	for _, p := range g {
+		if matchGlob(p, s) {
+			return true
+		}
+	}
+	return false
+}
+
+// matchGlob is path.Match, and a trailing "/**" that matches any deeper path.
+func matchGlob(pattern, s string) bool {
+	if prefix, ok := strings.CutSuffix(pattern, "/**"); ok {
+		n := strings.Count(prefix, "/") + 1
+		parts := strings.SplitN(s, "/", n+1)
+		if len(parts) <= n {
+			return false
+		}
+		pattern, s = prefix, strings.Join(parts[:n], "/")
+	}
+	ok, err := path.Match(pattern, s)
+	return ok && err == nil
+}

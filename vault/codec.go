@@ -1,0 +1,82 @@
+package vault
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// credentialVersion is the format written into a credential record; a higher one is refused with ErrNewer.
+const credentialVersion = 1
+
+// storedCredential is the plaintext of a credential record. Times are unix milliseconds, 0 for none.
+type storedCredential struct {
+	Version          int       `json:"version"`
+	Account          AccountID `json:"account"`
+	AccessToken      string    `json:"access_token"`
+	RefreshToken     string    `json:"refresh_token,omitempty"`
+	ExpiresAt        int64     `json:"expires_at,omitempty"`
+	IssuedAt         int64     `json:"issued_at,omitempty"`
+	RotatedAt        int64     `json:"rotated_at"`
+	Generation       uint64    `json:"generation"`
+	Scopes           []string  `json:"scopes"`
+	SubscriptionType string    `json:"subscription_type,omitempty"`
+	RateLimitTier    string    `json:"rate_limit_tier,omitempty"`
+	State            State     `json:"state"`
+	Why              string    `json:"why,omitempty"`
+	Intent           *Intent   `json:"intent,omitempty"`
+}
+
+func encodeCredential(c *Credential) ([]byte, error) {
+	b, err := json.Marshal(storedCredential{
+		Version: credentialVersion, Account: c.Account,
+		AccessToken: string(c.AccessToken.Reveal()), RefreshToken: string(c.RefreshToken.Reveal()),
+		ExpiresAt: millis(c.ExpiresAt), IssuedAt: millis(c.IssuedAt), RotatedAt: millis(c.RotatedAt),
+		Generation: c.Generation, Scopes: c.Scopes, SubscriptionType: c.SubscriptionType,
+		RateLimitTier: c.RateLimitTier, State: c.State, Why: c.Why, Intent: c.Intent,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encode credential %s: %w", c.Account, err)
+	}
+	return b, nil
+}
+
+func decodeCredential(b []byte) (*Credential, error) {
+	var probe struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal(b, &probe); err != nil {
+		return nil, fmt.Errorf("%w: decode credential", ErrCorrupt)
+	}
+	if probe.Version > credentialVersion {
+		return nil, fmt.Errorf("%w: credential version %d, this is version %d", ErrNewer, probe.Version, credentialVersion)
+	}
+	var s storedCredential
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&s); err != nil {
+		// The decoder's text can quote the record, so it is not passed on.
+		return nil, fmt.Errorf("%w: decode credential", ErrCorrupt)
+	}
+	return &Credential{
+		Account: s.Account, AccessToken: NewSecret([]byte(s.AccessToken)), RefreshToken: NewSecret([]byte(s.RefreshToken)),
+		ExpiresAt: fromMillis(s.ExpiresAt), IssuedAt: fromMillis(s.IssuedAt), RotatedAt: fromMillis(s.RotatedAt),
+		Generation: s.Generation, Scopes: s.Scopes, SubscriptionType: s.SubscriptionType,
+		RateLimitTier: s.RateLimitTier, State: s.State, Why: s.Why, Intent: s.Intent,
+	}, nil
+}
+
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func fromMillis(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
+}

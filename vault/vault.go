@@ -1,0 +1,184 @@
+package vault
+
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/gofrs/flock"
+)
+
+// Config says where a vault is and how its slots are opened.
+type Config struct {
+	// Dir holds vault.json and the records; made with mode 0700.
+	Dir string
+	// Passphrase is asked when a passphrase slot is made or opened; nil: such a slot stays locked.
+	Passphrase func(ctx context.Context) (Secret, error)
+	// Helper is the command that runs RunKeyringHelper; default: this executable with "vault-helper".
+	Helper []string
+	// ScryptWorkFactor is log2 of the passphrase slot's cost; 0: 17.
+	ScryptWorkFactor int
+	// Log receives changes of state; nil: none.
+	Log *slog.Logger
+}
+
+func (c *Config) setDefaults() {
+	if len(c.Helper) == 0 {
+		c.Helper = []string{"/proc/self/exe", "vault-helper"}
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Vault is an opened vault, locked or not. It is safe for concurrent use, by several processes too.
+type Vault struct {
+	cfg  Config
+	head *header
+
+	mu    sync.RWMutex
+	key   Secret // empty while locked
+	cache map[string]cached
+}
+
+// Open opens the vault in cfg.Dir without unlocking it. ErrNoVault when there is none.
+func Open(cfg Config) (*Vault, error) {
+	cfg.setDefaults()
+	h, err := readHeader(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	return &Vault{cfg: cfg, head: h, cache: map[string]cached{}}, nil
+}
+
+// Create makes a new vault protected by backend and leaves it unlocked. The notice says in one line what protects
+// it. Over an existing vault it is ErrExists, whatever state that is in: locked is not lost.
+func Create(ctx context.Context, cfg Config, backend Backend) (v *Vault, notice string, err error) {
+	cfg.setDefaults()
+	for _, d := range []string{cfg.Dir, filepath.Join(cfg.Dir, accountsDir), filepath.Join(cfg.Dir, treesDir)} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return nil, "", fmt.Errorf("create vault: %w", err)
+		}
+	}
+	lock := flock.New(filepath.Join(cfg.Dir, "vault.lock"))
+	if err := lock.Lock(); err != nil {
+		return nil, "", fmt.Errorf("create vault: %w", err)
+	}
+	defer lock.Close()
+	if _, err := os.Lstat(headerPath(cfg.Dir)); !errors.Is(err, os.ErrNotExist) {
+		return nil, "", fmt.Errorf("create vault %s: %w", cfg.Dir, ErrExists)
+	}
+	chosen, notice := cfg.choose(ctx, backend)
+	s, err := cfg.slot(chosen)
+	if err != nil {
+		return nil, "", err
+	}
+	h, key := newHeader(), newKey()
+	rec, err := s.wrap(ctx, h.ID, key)
+	if err != nil {
+		return nil, "", fmt.Errorf("create vault: %w", err)
+	}
+	h.Slots = []SlotRecord{rec}
+	if h.Check, err = seal(key, h.ID+"|check", []byte(h.ID)); err != nil {
+		return nil, "", fmt.Errorf("create vault: %w", err)
+	}
+	if err := h.write(cfg.Dir); err != nil {
+		return nil, "", err
+	}
+	return &Vault{cfg: cfg, head: h, key: key, cache: map[string]cached{}}, notice, nil
+}
+
+// Unlock fetches the vault key from the first slot that gives it. It does nothing when the vault is open.
+func (v *Vault) Unlock(ctx context.Context) error {
+	if !v.Locked() {
+		return nil
+	}
+	var errs []error
+	for _, rec := range v.head.Slots {
+		key, err := v.unwrap(ctx, rec)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		v.mu.Lock()
+		v.key = key
+		v.mu.Unlock()
+		v.cfg.Log.Info("Vault unlocked", "backend", string(rec.Backend))
+		return nil
+	}
+	return errors.Join(errs...)
+}
+
+func (v *Vault) unwrap(ctx context.Context, rec SlotRecord) (Secret, error) {
+	s, err := v.cfg.slot(rec.Backend)
+	if err != nil {
+		return Secret{}, err
+	}
+	key, err := s.unwrap(ctx, v.head.ID, rec)
+	if err != nil {
+		return Secret{}, err
+	}
+	if b, err := open(key, v.head.ID+"|check", v.head.Check); err != nil || string(b) != v.head.ID {
+		key.Wipe()
+		return Secret{}, fmt.Errorf("open %s slot: %w: its key is not this vault's", rec.Backend, ErrCorrupt)
+	}
+	return key, nil
+}
+
+// Lock forgets the vault key and every decrypted record.
+func (v *Vault) Lock() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.key.Wipe()
+	v.key = Secret{}
+	v.cache = map[string]cached{}
+}
+
+// Locked reports whether the vault key is missing.
+func (v *Vault) Locked() bool {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.key.IsZero()
+}
+
+// ID is the vault's random identity, in hex. It is not secret.
+func (v *Vault) ID() string { return v.head.ID }
+
+// Backends lists what protects the vault, in the order in which slots are tried.
+func (v *Vault) Backends() []Backend {
+	out := make([]Backend, 0, len(v.head.Slots))
+	for _, s := range v.head.Slots {
+		out = append(out, s.Backend)
+	}
+	return out
+}
+
+func (v *Vault) currentKey() (Secret, error) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	if v.key.IsZero() {
+		return Secret{}, ErrLocked
+	}
+	// A clone: Lock wipes the key, and a seal under half a key would be worse than an error.
+	return v.key.Clone(), nil
+}
+
+// Derive returns a key for one purpose, made from the vault key: the same as long as the vault exists.
+func (v *Vault) Derive(purpose string) (Secret, error) {
+	key, err := v.currentKey()
+	if err != nil {
+		return Secret{}, err
+	}
+	defer key.Wipe()
+	out, err := hkdf.Key(sha256.New, key.Reveal(), []byte(v.head.ID), "claudefs "+purpose, keySize)
+	if err != nil {
+		return Secret{}, fmt.Errorf("derive key for %s: %w", purpose, err)
+	}
+	return NewSecret(out), nil
+}
