@@ -2,7 +2,6 @@ package broker
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/claudefs/claudefs/internal/audit"
 	"github.com/claudefs/claudefs/policy"
@@ -56,34 +55,4 @@ func (b *Broker) Check(name string, text []byte) error {
 		return fmt.Errorf("%w: %s", policy.ErrDenied, reason)
 	}
 	return nil
-}
-
-// Recent lists who read each tree last, for status.
-func (b *Broker) Recent() map[string]Reader {
-	b.mu.Lock()
-	trees := make([]*tree, 0, len(b.trees))
-	for _, t := range b.trees {
-		trees = append(trees, t)
-	}
-	b.mu.Unlock()
-	out := map[string]Reader{}
-	for _, t := range trees {
-		t.mu.Lock()
-		if !t.last.At.IsZero() {
-			out[t.name] = t.last
-		}
-		t.mu.Unlock()
-	}
-	return out
-}
-
-// TreeStatus is the state of one tree, for status.
-type TreeStatus struct {
-	Name      string    `json:"name"`
-	Account   string    `json:"account,omitempty"`
-	LoggedOut bool      `json:"loggedOut,omitempty"`
-	Owner     string    `json:"ownerContainer,omitempty"`
-	LastRead  time.Time `json:"lastRead,omitzero"`
-	Container string    `json:"lastContainer,omitempty"`
-	Outcome   string    `json:"lastOutcome,omitempty"`
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,14 +12,14 @@ import (
 // Resolver attests callers of one mount.
 type Resolver struct {
 	proc         proc
-	major, minor int
+	dev          atomic.Uint64 // st_dev of our mount, 0 before it is mounted
 	hostPidns    uint64
 	cgroupMounts []string
 }
 
-// NewResolver attests the callers of the file system with device number dev (st_dev of its root). It must run in the
-// host's pid namespace: everything that is in the same one counts as the host.
-func NewResolver(dev uint64) (*Resolver, error) {
+// NewResolver makes a resolver; SetDevice has to follow. It must run in the host's pid namespace: everything that is
+// in the same one counts as the host.
+func NewResolver() (*Resolver, error) {
 	p := proc{dir: "/proc"}
 	ns, err := p.pidNamespace(uint32(os.Getpid()))
 	if err != nil {
@@ -28,8 +29,11 @@ func NewResolver(dev uint64) (*Resolver, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Resolver{proc: p, major: int(unix.Major(dev)), minor: int(unix.Minor(dev)), hostPidns: ns, cgroupMounts: mounts}, nil
+	return &Resolver{proc: p, hostPidns: ns, cgroupMounts: mounts}, nil
 }
+
+// SetDevice says which device is our mount (st_dev of its root). Until then no caller holds any tree.
+func (r *Resolver) SetDevice(dev uint64) { r.dev.Store(dev) }
 
 // Resolve attests a caller from kernel facts: who it is, and which trees its mount table holds. It asks no runtime
 // and takes tens of microseconds.
@@ -46,7 +50,8 @@ func (r *Resolver) Resolve(_ context.Context, c Caller) (*Subject, error) {
 	if s.PidNamespace, err = r.proc.pidNamespace(c.TID); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDenied, err)
 	}
-	if s.Roots, err = r.proc.roots(c.TID, r.major, r.minor); err != nil {
+	dev := r.dev.Load()
+	if s.Roots, err = r.proc.roots(c.TID, int(unix.Major(dev)), int(unix.Minor(dev))); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDenied, err)
 	}
 	if s.Container, s.Runtime, err = Container(cg); err != nil {

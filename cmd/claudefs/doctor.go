@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/claudefs/claudefs/internal/config"
+	"github.com/claudefs/claudefs/internal/container"
+	"github.com/claudefs/claudefs/internal/control"
+	"github.com/claudefs/claudefs/vault"
+)
+
+// finding is one thing that doctor looked at.
+type finding struct {
+	Check  string `json:"check"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail"`
+	Remedy string `json:"remedy,omitempty"`
+}
+
+func newDoctorCommand(e *env) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "doctor", Short: "Look for what keeps claudefs from working, with the remedy", Args: exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			findings := examine(cmd.Context(), e)
+			if asJSON {
+				if err := printJSON(e.Stdout, map[string]any{"schemaVersion": 1, "findings": findings}); err != nil {
+					return err
+				}
+			} else {
+				printFindings(e, findings)
+			}
+			for _, f := range findings {
+				if !f.OK {
+					return errors.New("doctor: something needs attention")
+				}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func printFindings(e *env, findings []finding) {
+	for _, f := range findings {
+		mark := "ok  "
+		if !f.OK {
+			mark = "FAIL"
+		}
+		fmt.Fprintf(e.Stdout, "%s  %-14s %s\n", mark, f.Check, f.Detail)
+		if f.Remedy != "" {
+			fmt.Fprintf(e.Stdout, "      remedy: %s\n", f.Remedy)
+		}
+	}
+}
+
+func examine(ctx context.Context, e *env) []finding {
+	out := []finding{checkDevice(), checkMounting(), checkPidNamespace()}
+	c, err := e.config()
+	if err != nil {
+		return append(out, finding{"configuration", false, err.Error(), "correct the file, then run claudefs doctor again"})
+	}
+	out = append(out, finding{"configuration", true, "token endpoint " + c.OAuth.TokenURL, ""}, checkVault(c))
+	out = append(out, checkRuntimes(ctx, c)...)
+	return append(out, checkDaemon(ctx, c)...)
+}
+
+func checkDevice() finding {
+	f := finding{Check: "fuse device", Detail: "/dev/fuse can be opened"}
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return finding{f.Check, false, "/dev/fuse: " + err.Error(), "modprobe fuse; in a container add --device /dev/fuse"}
+	}
+	_ = unix.Close(fd)
+	f.OK = true
+	return f
+}
+
+// checkMounting looks at what an unprivileged mount needs.
+func checkMounting() finding {
+	if os.Geteuid() == 0 {
+		return finding{"mounting", true, "root mounts by itself", ""}
+	}
+	if _, err := exec.LookPath("fusermount3"); err != nil {
+		return finding{"mounting", false, "fusermount3 is missing", "apt-get install fuse3"}
+	}
+	b, _ := os.ReadFile("/etc/fuse.conf")
+	for line := range strings.Lines(string(b)) {
+		if strings.TrimSpace(line) == "user_allow_other" {
+			return finding{"mounting", true, "fusermount3, user_allow_other is set", ""}
+		}
+	}
+	return finding{"mounting", false, "user_allow_other is not set, so containers cannot read the mount", "add the line user_allow_other to /etc/fuse.conf"}
+}
+
+func checkPidNamespace() finding {
+	ours, err1 := os.Readlink("/proc/self/ns/pid")
+	first, err2 := os.Readlink("/proc/1/ns/pid")
+	if err1 != nil || err2 != nil || ours == first {
+		return finding{"pid namespace", true, "the same as that of process 1", ""}
+	}
+	return finding{"pid namespace", false, "not the host's: callers cannot be told apart", "run claudefs on the host, or its container with --pid=host"}
+}
+
+func checkVault(c *config.Config) finding {
+	v, err := vault.Open(vault.Config{Dir: c.VaultDir()})
+	if errors.Is(err, vault.ErrNoVault) {
+		return finding{"vault", true, "none yet; the first mount or import makes one (backend " + c.Vault.Backend + ")", ""}
+	}
+	if err != nil {
+		return finding{"vault", false, err.Error(), "restore the vault directory from a backup; do not delete it"}
+	}
+	return finding{"vault", true, fmt.Sprintf("key in %v", v.Backends()), ""}
+}
+
+func checkRuntimes(ctx context.Context, c *config.Config) []finding {
+	if len(c.Runtimes) == 0 {
+		return []finding{{"runtime", true, "none configured: rules may use kernel facts only", ""}}
+	}
+	var out []finding
+	for _, host := range c.Runtimes {
+		d, err := container.NewDocker(host)
+		var api string
+		if err == nil {
+			api, err = d.Ping(ctx)
+			_ = d.Close()
+		}
+		if err != nil {
+			out = append(out, finding{"runtime", false, err.Error(), "start it, or take it out of \"runtimes\" in the configuration"})
+			continue
+		}
+		out = append(out, finding{"runtime", true, host + ", API " + api, ""})
+	}
+	return out
+}
+
+func checkDaemon(ctx context.Context, c *config.Config) []finding {
+	s, err := control.Client{Socket: c.ControlSocket()}.Status(ctx)
+	if errors.Is(err, control.ErrNoDaemon) {
+		return []finding{{"daemon", true, "not running", ""}}
+	}
+	if err != nil {
+		return []finding{{"daemon", false, err.Error(), "claudefs unmount, then claudefs mount"}}
+	}
+	out := []finding{{"daemon", true, fmt.Sprintf("process %d, mounted at %s", s.PID, s.Mountpoint), ""}}
+	if s.Vault.Locked {
+		out = append(out, finding{"vault", false, "locked in the daemon", "claudefs vault unlock"})
+	}
+	for _, a := range s.Accounts {
+		if a.State == string(vault.StateDead) || a.State == string(vault.StateHold) {
+			out = append(out, finding{"account", false, a.Name + ": " + a.State + ": " + a.Why, "claudefs import --account " + a.Name + " FILE, with a fresh login"})
+		}
+	}
+	return out
+}

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/claudefs/claudefs/policy"
+)
+
+func newPolicyCommand(e *env) *cobra.Command {
+	cmd := &cobra.Command{Use: "policy", Short: "Show and check policies", Args: exactly(0)}
+	show := &cobra.Command{
+		Use: "show [NAME]", Short: "Print an embedded policy, to start a file from", Args: atMost(1),
+		ValidArgs: policy.BuiltinNames,
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				fmt.Fprintln(e.Stdout, strings.Join(policy.BuiltinNames, "\n"))
+				return nil
+			}
+			b, ok := policy.Builtin(args[0])
+			if !ok {
+				return usageError{fmt.Errorf("policy %q: want %s", args[0], strings.Join(policy.BuiltinNames, ", "))}
+			}
+			_, err := e.Stdout.Write(b)
+			return err
+		},
+	}
+	check := &cobra.Command{
+		Use: "check FILE", Short: "Check a policy file; needs no daemon", Args: exactly(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			p, err := policy.Load(args[0])
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(e.Stdout, "%s: %d rules, ok\n", args[0], len(p.Rules))
+			return nil
+		},
+	}
+	cmd.AddCommand(show, check)
+	return cmd
+}

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/moby/sys/mountinfo"
+	"github.com/spf13/cobra"
+
+	"github.com/claudefs/claudefs/fs"
+	"github.com/claudefs/claudefs/internal/control"
+)
+
+// stopTimeout bounds how long unmount waits for the daemon to end.
+const stopTimeout = 10 * time.Second
+
+func newUnmountCommand(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "unmount [MOUNTPOINT]", Short: "Unmount and end the daemon", Args: atMost(1),
+		Long: `Unmount and end the daemon in order. Containers that still bind a tree lose it. Without a daemon, a mount that a
+dead one left is taken away.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, c, err := e.daemon()
+			if err != nil {
+				return err
+			}
+			mountpoint := c.Mountpoint()
+			if len(args) == 1 {
+				mountpoint = args[0]
+			}
+			err = client.Stop(cmd.Context())
+			if errors.Is(err, control.ErrNoDaemon) {
+				return fs.Unmount(mountpoint)
+			}
+			if err != nil {
+				return err
+			}
+			return awaitEnd(cmd.Context(), client, mountpoint)
+		},
+	}
+}
+
+// awaitEnd waits until the daemon no longer answers and nothing is mounted.
+func awaitEnd(ctx context.Context, client control.Client, mountpoint string) error {
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	for {
+		_, err := client.Status(ctx)
+		mounted, merr := mountinfo.Mounted(mountpoint)
+		if errors.Is(err, control.ErrNoDaemon) && (merr != nil || !mounted) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("unmount: the daemon did not end within %v", stopTimeout)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}

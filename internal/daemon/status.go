@@ -1,0 +1,34 @@
+package daemon
+
+import (
+	"context"
+	"os"
+
+	"github.com/claudefs/claudefs/internal/control"
+	"github.com/claudefs/claudefs/internal/version"
+)
+
+// Status implements control.Daemon.
+func (d *Daemon) Status(ctx context.Context) (*control.Status, error) {
+	list, err := d.accounts.List()
+	if err != nil {
+		return nil, err
+	}
+	s := &control.Status{
+		SchemaVersion: 1, Version: version.Version, PID: os.Getpid(), Since: d.since.UTC(),
+		Mountpoint: d.opt.Mountpoint, Policy: d.opt.PolicyName, Accounts: list, Trees: d.broker.Status(),
+		Vault:    control.VaultStatus{Directory: d.opt.Config.VaultDir(), Locked: d.vault.Locked()},
+		Runtimes: []control.RuntimeStatus{},
+	}
+	for _, b := range d.vault.Backends() {
+		s.Vault.Backends = append(s.Vault.Backends, string(b))
+	}
+	for _, r := range d.runtimes {
+		rs := control.RuntimeStatus{Socket: r.Host()}
+		if rs.API, err = r.Ping(ctx); err != nil {
+			rs.Error = err.Error()
+		}
+		s.Runtimes = append(s.Runtimes, rs)
+	}
+	return s, nil
+}

@@ -1,0 +1,85 @@
+package dockertest
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// orphanEnv makes TestGuardian, run as a child, the process to be killed.
+const orphanEnv = "DOCKERTEST_TEST_ORPHAN"
+
+// TestGuardian kills a test process in each state of its daemon, and expects
+// that nothing outlives it.
+func TestGuardian(t *testing.T) {
+	Require(t)
+	if mode := os.Getenv(orphanEnv); mode != "" {
+		orphan(t, mode)
+	}
+	for _, mode := range []string{"running", "halted", "daemon-killed"} {
+		t.Run(mode, func(t *testing.T) {
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestGuardian$")
+			cmd.Env = append(os.Environ(), orphanEnv+"="+mode)
+			cmd.Stderr = os.Stderr
+			stdout, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			root, id := readOrphan(t, bufio.NewScanner(stdout))
+			if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
+				t.Error(err)
+			}
+			_ = cmd.Wait() // "signal: killed"
+			waitFor(t, "tree is gone", func() bool {
+				_, err := os.Lstat(root)
+				return os.IsNotExist(err)
+			})
+			checkGone(t, root, id)
+		})
+	}
+}
+
+func readOrphan(t *testing.T, lines *bufio.Scanner) (root, id string) {
+	t.Helper()
+	for lines.Scan() {
+		if rest, ok := strings.CutPrefix(lines.Text(), "orphan "); ok {
+			root, id, _ = strings.Cut(rest, " ")
+			return root, id
+		}
+	}
+	t.Fatalf("child ended early: %v", lines.Err())
+	return "", ""
+}
+
+// orphan makes a daemon and a container that nothing in this process cleans up,
+// and waits to be killed.
+func orphan(t *testing.T, mode string) {
+	d, err := Start(context.Background(), Config{Args: []string{"--live-restore"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.BuildImage(t.Context(), Image{Name: testImage}); err != nil {
+		t.Fatal(err)
+	}
+	id := d.Run(t, RunConfig{Image: testImage}.args()...)
+	switch mode {
+	case "halted":
+		err = d.Halt(t.Context())
+	case "daemon-killed":
+		err = syscall.Kill(d.Pid(), syscall.SIGKILL)
+		<-d.proc.done
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Println("orphan", d.root, id)
+	select {}
+}
