@@ -137,7 +137,7 @@ func (b *Broker) StateDir(name string) (string, error) {
 }
 
 // seedText spares the first start of a client its questions; the client replaces the file when it runs.
-const seedText = `{"hasCompletedOnboarding":true,"bypassPermissionsModeAccepted":false}` + "\n"
+const seedText = `{"hasCompletedOnboarding":true}` + "\n"
 
 // seedPath marks that a tree was set up; its time is the tree's birth.
 func (b *Broker) seedPath(name string) string {

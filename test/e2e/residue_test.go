@@ -1,0 +1,71 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// checkResidue looks for every token that ever lived in every file that claudefs wrote: state, vault, runtime, logs.
+func (h *host) checkResidue() {
+	h.t.Helper()
+	tokens := h.everyToken()
+	if len(tokens) == 0 {
+		return
+	}
+	h.scan(h.dir, tokens)
+	if t := findToken(h.log.Bytes(), tokens); t != "" {
+		h.t.Errorf("the daemon's log holds a token: %.16s…", t)
+	}
+}
+
+func (h *host) everyToken() []string {
+	if h.tokens != nil {
+		return h.tokens.EveryToken()
+	}
+	if h.extra != nil {
+		return h.extra()
+	}
+	return nil
+}
+
+// scan fails the test for every file below dir that holds a token. It does not follow mounts of ours.
+func (h *host) scan(dir string, tokens []string) {
+	h.t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return nil
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return nil
+		}
+		if t := findToken(b, tokens); t != "" {
+			h.t.Errorf("%s holds a token: %.16s…", path, t)
+		}
+		return nil
+	})
+	if err != nil {
+		h.t.Error(err)
+	}
+}
+
+// findToken returns the first token that b holds. All tokens of a server share a prefix, so most files are passed
+// over in one search.
+func findToken(b []byte, tokens []string) string {
+	prefix := tokens[0][:3]
+	if !bytes.Contains(b, []byte(prefix)) {
+		return ""
+	}
+	text := string(b)
+	for _, t := range tokens {
+		if strings.Contains(text, t) {
+			return t
+		}
+	}
+	return ""
+}
