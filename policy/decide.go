@@ -1,11 +1,10 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
-
-	"github.com/distribution/reference"
 
 	"github.com/claudefs/claudefs/internal/identity"
 )
@@ -37,6 +36,11 @@ func (p *Policy) Decide(q Request) Decision {
 	for i := range p.Rules {
 		r := &p.Rules[i]
 		ok, err := r.Match.matches(q)
+		if errors.Is(err, errNoFacts) {
+			// Without a runtime no container is known to be what an allow asks for. Fail closed: nor is any known not to
+			// be what a deny forbids.
+			ok, err = r.Allow == nil, nil
+		}
 		if err != nil {
 			// Fail closed: whether this rule decides cannot be known, so no later one may.
 			return Decision{Rule: r.Name, Reason: fmt.Sprintf("rule %q needs facts from the container runtime: %v", r.Name, err)}
@@ -87,11 +91,15 @@ func (a *Allow) refuse(q Request) string {
 			return fmt.Sprintf("container's project is %q, not the tree's name", q.Facts.Project())
 		}
 	}
-	if q.Facts != nil && len(q.Facts.Powers) > 0 && (a.Privileged == "deny" || a.Privileged == "" && a.Level == LevelIsolated) {
+	if a.Privileged == "allow" || a.Privileged == "" && a.Level != LevelIsolated {
+		return ""
+	}
+	if q.Facts != nil && len(q.Facts.Powers) > 0 {
 		return "container could become another one: " + strings.Join(q.Facts.Powers, ", ")
 	}
-	if q.Facts == nil && a.Level == LevelIsolated && q.FactsErr != nil && a.Privileged != "allow" {
-		return "isolated level needs to know the container's powers: " + missing(q)
+	if q.Facts == nil && q.FactsErr != nil {
+		// Fail closed: a runtime that is down does not make a container harmless.
+		return "rule needs to know the container's powers: " + missing(q)
 	}
 	return ""
 }
@@ -100,7 +108,7 @@ func missing(q Request) string {
 	if q.FactsErr != nil {
 		return q.FactsErr.Error()
 	}
-	return "no container runtime is configured"
+	return errNoFacts.Error()
 }
 
 func (a *Allow) account(q Request) (account, reason string) {
@@ -118,8 +126,11 @@ func (a *Allow) account(q Request) (account, reason string) {
 	return a.Account, ""
 }
 
+// errNoFacts: a rule asks for a container's facts and nobody has any.
+var errNoFacts = errors.New("no container runtime is configured")
+
 func (m *Match) matches(q Request) (bool, error) {
-	if len(m.Tree) > 0 && !m.Tree.matches(q.Tree) {
+	if !m.names(q.Tree) {
 		return false, nil
 	}
 	if m.Host != nil {
@@ -128,14 +139,14 @@ func (m *Match) matches(q Request) (bool, error) {
 	if q.Subject.Host {
 		return false, nil
 	}
-	if m.Container == nil || m.Container.empty() {
+	if m.anyContainer() {
 		return true, nil
 	}
 	if q.Facts == nil {
 		if q.FactsErr != nil {
 			return false, q.FactsErr
 		}
-		return false, nil
+		return false, errNoFacts
 	}
 	return m.Container.matches(q.Facts), nil
 }
@@ -147,7 +158,7 @@ func (m *ContainerMatch) matches(f *identity.Facts) bool {
 	if len(m.ComposeProject) > 0 && !m.ComposeProject.matches(f.Labels[identity.LabelComposeProject]) {
 		return false
 	}
-	if len(m.Image) > 0 && !m.Image.matches(f.Image) && !m.Image.matches(normalised(f.Image)) {
+	if len(m.Image) > 0 && !slices.ContainsFunc(spellings(f), m.Image.matches) {
 		return false
 	}
 	for k, g := range m.Labels {
@@ -157,58 +168,4 @@ func (m *ContainerMatch) matches(f *identity.Facts) bool {
 		}
 	}
 	return true
-}
-
-// normalised writes an image reference in full: nginx is docker.io/library/nginx:latest.
-func normalised(image string) string {
-	n, err := reference.ParseDockerRef(image)
-	if err != nil {
-		return image
-	}
-	return n.String()
-}
-
-// Visible reports whether any rule could allow the tree to somebody; other names do not exist.
-func (p *Policy) Visible(tree string) bool {
-	if !ValidTree(tree) {
-		return false
-	}
-	for i := range p.Rules {
-		r := &p.Rules[i]
-		if len(r.Match.Tree) > 0 && !r.Match.Tree.matches(tree) {
-			continue
-		}
-		if r.Allow != nil {
-			return true
-		}
-		if r.Match.Container == nil && r.Match.Host == nil {
-			return false
-		}
-	}
-	return false
-}
-
-// HostMay reports whether some rule lets a host process of that uid read the tree.
-func (p *Policy) HostMay(tree string, uid uint32) bool {
-	return p.Decide(Request{Tree: tree, Subject: &identity.Subject{Host: true, Caller: identity.Caller{UID: uid}}}).Allowed
-}
-
-// Expected is the decision that a container with no special facts would get for the tree, judged by the tree's name
-// alone. It serves attributes before the first reader is known, never content.
-func (p *Policy) Expected(tree string) (level Level, account string, ok bool) {
-	for i := range p.Rules {
-		r := &p.Rules[i]
-		if r.Allow == nil || len(r.Match.Tree) > 0 && !r.Match.Tree.matches(tree) {
-			continue
-		}
-		account := r.Allow.Account
-		switch account {
-		case "{tree}", "{project}":
-			account = tree
-		case "{default}":
-			account = ""
-		}
-		return r.Allow.Level, account, true
-	}
-	return "", "", false
 }

@@ -17,7 +17,8 @@
 //	    deny: "not covered by policy"
 //
 // A rule without "container" and without "host" matches containers only: a host process needs a rule that names it.
-// "container: {}" matches any container. A level adds conditions of its own, see Level.
+// "container: {}" matches any container. An image glob is compared with the image's name in short and in full, with
+// and without its tag, and with its id. A level adds conditions of its own, see Level.
 //
 // The three levels are policy files too, embedded and shown by "claudefs policy show".
 package policy

@@ -9,7 +9,8 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
-// Globs is one glob or a list of them; any of them may match. "*" stops at "/", "**" does not.
+// Globs is one glob or a list of them; any of them may match. "*" stops at "/"; a trailing "/**" matches any deeper
+// path, and "**" alone anything.
 type Globs []string
 
 // UnmarshalYAML accepts a string or a list of strings.
@@ -30,9 +31,16 @@ func (g *Globs) UnmarshalYAML(unmarshal func(any) error) error {
 var _ yaml.InterfaceUnmarshaler = (*Globs)(nil)
 
 func (g Globs) validate() error {
+	if g != nil && len(g) == 0 {
+		return errors.New("empty list; a condition that names nothing would hold for everything")
+	}
 	for _, p := range g {
 		if p == "" {
 			return errors.New("empty glob")
+		}
+		if rest := strings.TrimSuffix(p, "/**"); p != "**" && strings.Contains(rest, "**") {
+			// path.Match would take it for one "*", and a rule that denies would deny less than it says.
+			return fmt.Errorf("glob %q: ** stands at the end after a /, or alone", p)
 		}
 		if _, err := path.Match(p, ""); err != nil {
 			return fmt.Errorf("glob %q: %w", p, err)
@@ -51,8 +59,11 @@ func (g Globs) matches(s string) bool {
 	return false
 }
 
-// matchGlob is path.Match, and a trailing "/**" that matches any deeper path.
+// matchGlob is path.Match, a trailing "/**" that matches any deeper path, and "**" that matches anything.
 func matchGlob(pattern, s string) bool {
+	if pattern == "**" {
+		return true
+	}
 	if prefix, ok := strings.CutSuffix(pattern, "/**"); ok {
 		n := strings.Count(prefix, "/") + 1
 		parts := strings.SplitN(s, "/", n+1)

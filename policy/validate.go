@@ -3,7 +3,11 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
+	"strings"
+	"unicode"
 )
 
 var accountForm = regexp.MustCompile(`^(\{tree\}|\{project\}|\{default\}|[A-Za-z0-9][A-Za-z0-9._-]{0,62})$`)
@@ -21,6 +25,9 @@ func (p *Policy) validate() error {
 		if r.Name == "" {
 			return fmt.Errorf("rules[%d]: name is missing; it is what the audit log shows", i)
 		}
+		if !printable(r.Name) || !printable(r.Deny) {
+			return fmt.Errorf("rules[%d]: name and deny: want one line of printable text", i)
+		}
 		if names[r.Name] {
 			return fmt.Errorf("rule %q: name given twice", r.Name)
 		}
@@ -30,6 +37,11 @@ func (p *Policy) validate() error {
 		}
 	}
 	return nil
+}
+
+// printable keeps what ends in logs and on terminals to one line without control characters.
+func printable(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 func (r *Rule) validate() error {
@@ -53,19 +65,26 @@ func (r *Rule) validate() error {
 }
 
 func (m *Match) globs() error {
-	all := map[string]Globs{"tree": m.Tree}
-	if c := m.Container; c != nil {
-		all["container.name"], all["container.image"], all["container.compose_project"] = c.Name, c.Image, c.ComposeProject
-		for k, g := range c.Labels {
-			all["container.labels."+k] = g
-			if len(g) == 0 {
-				return fmt.Errorf("container.labels.%s: no value given", k)
-			}
-		}
+	if err := m.Tree.validate(); err != nil {
+		return fmt.Errorf("tree: %w", err)
 	}
-	for k, g := range all {
-		if err := g.validate(); err != nil {
-			return fmt.Errorf("%s: %w", k, err)
+	c := m.Container
+	if c == nil {
+		return nil
+	}
+	all := []struct {
+		key string
+		g   Globs
+	}{{"name", c.Name}, {"image", c.Image}, {"compose_project", c.ComposeProject}}
+	for _, k := range slices.Sorted(maps.Keys(c.Labels)) {
+		all = append(all, struct {
+			key string
+			g   Globs
+		}{"labels." + k, c.Labels[k]})
+	}
+	for _, f := range all {
+		if err := f.g.validate(); err != nil {
+			return fmt.Errorf("container.%s: %w", f.key, err)
 		}
 	}
 	return nil

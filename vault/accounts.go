@@ -8,6 +8,9 @@ import (
 // Load returns an account's credential and its version. The credential is the caller's own; its secrets are shared
 // and must not be wiped. ErrNotFound, ErrLocked, ErrCorrupt, ErrNewer.
 func (v *Vault) Load(a AccountID) (*Credential, Version, error) {
+	if !namePattern.MatchString(string(a)) { // it would be a path
+		return nil, Version{}, fmt.Errorf("load %q: %w", a, ErrNotFound)
+	}
 	body, version, err := v.load(accountsDir, string(a))
 	if err != nil {
 		return nil, Version{}, err
@@ -60,6 +63,9 @@ func (v *Vault) Accounts() ([]AccountID, error) {
 
 // Exclusive waits for the sole right to run a grant for the account, among all processes on the host.
 func (v *Vault) Exclusive(ctx context.Context, a AccountID) (release func(), err error) {
+	if _, err := ParseAccountID(string(a)); err != nil {
+		return nil, err
+	}
 	return v.lockFile(ctx, v.path(accountsDir, string(a))+".grant")
 }
 

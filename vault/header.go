@@ -1,7 +1,6 @@
 package vault
 
 import (
-	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -51,14 +50,18 @@ func readHeader(dir string) (*header, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open vault: %w", err)
 	}
+	var probe struct {
+		Version int `json:"version"`
+	}
+	// The version is read by itself: a newer format may have other types, and is not damage.
+	if err := json.Unmarshal(b, &probe); err == nil && probe.Version > headerVersion {
+		return nil, fmt.Errorf("open vault: %s: %w", headerPath(dir), ErrNewer)
+	}
 	var h header
-	d := json.NewDecoder(bytes.NewReader(b))
-	if err := d.Decode(&h); err != nil {
+	if err := json.Unmarshal(b, &h); err != nil {
 		return nil, fmt.Errorf("open vault: %s: %w: %w", headerPath(dir), ErrCorrupt, err)
 	}
 	switch {
-	case h.Version > headerVersion:
-		return nil, fmt.Errorf("open vault: %s: %w", headerPath(dir), ErrNewer)
 	case h.Version < 1 || len(h.ID) != 32 || len(h.Slots) == 0:
 		return nil, fmt.Errorf("open vault: %s: %w: version, id or slots missing", headerPath(dir), ErrCorrupt)
 	}
@@ -71,8 +74,19 @@ func (h *header) write(dir string) error {
 	if err != nil {
 		return fmt.Errorf("write vault header: %w", err)
 	}
-	if err := renameio.WriteFile(headerPath(dir), append(b, '\n'), 0o600); err != nil {
+	if err := replaceFile(headerPath(dir), append(b, '\n')); err != nil {
 		return fmt.Errorf("write vault header: %w", err)
+	}
+	return nil
+}
+
+// replaceFile replaces a file durably. The temporary file is made beside it, not in $TMPDIR, where renameio would put
+// it: what a killed writer leaves behind stays in the vault's own directory.
+func replaceFile(path string, b []byte) error {
+	dir := filepath.Dir(path)
+	// renameio syncs the file before the rename; the directory entry needs a sync of its own.
+	if err := renameio.WriteFile(path, b, 0o600, renameio.WithTempDir(dir)); err != nil {
+		return err
 	}
 	return syncDir(dir)
 }

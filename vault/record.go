@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
-	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,6 +24,15 @@ const (
 
 // Version identifies the content of a record for compare-and-set; the zero Version means "no record yet".
 type Version [sha256.Size]byte
+
+// Bounds on records.
+const (
+	// maxRecord is the largest record file that is read, in bytes: larger is damage, not a login.
+	maxRecord = 16 << 20
+	// settled is how old a file must be for its content to be kept in memory. The clock of file times ticks in
+	// milliseconds, and a file replaced twice within one tick can come back with the same inode, size and time.
+	settled = 100 * time.Millisecond
+)
 
 // cached is a decrypted record with the identity of the file it came from.
 type cached struct {
@@ -76,6 +84,9 @@ func (v *Vault) loadFile(key Secret, kind, name string) (Secret, Version, error)
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return Secret{}, Version{}, fmt.Errorf("load %s: %w", name, err)
 	}
+	if st.Size > maxRecord {
+		return Secret{}, Version{}, fmt.Errorf("load %s: %w: %d bytes", path, ErrCorrupt, st.Size)
+	}
 	file := make([]byte, st.Size)
 	if _, err := f.ReadAt(file, 0); err != nil {
 		return Secret{}, Version{}, fmt.Errorf("load %s: %w", name, err)
@@ -86,8 +97,11 @@ func (v *Vault) loadFile(key Secret, kind, name string) (Secret, Version, error)
 	}
 	c := cached{ino: st.Ino, mtime: st.Mtim, size: st.Size, body: NewSecret(body), version: sha256.Sum256(file)}
 	v.mu.Lock()
-	v.cache[path] = c
-	v.mu.Unlock()
+	defer v.mu.Unlock()
+	// Lock may have come since the key was fetched: then nothing decrypted is kept.
+	if !v.key.IsZero() && time.Since(time.Unix(st.Mtim.Unix())) > settled {
+		v.cache[path] = c
+	}
 	return c.body, c.version, nil
 }
 
@@ -110,12 +124,9 @@ func (v *Vault) store(kind, name string, body []byte, want Version) (Version, er
 	if err != nil {
 		return Version{}, fmt.Errorf("store %s: %w", name, err)
 	}
-	// renameio syncs the file before the rename; the directory entry needs a sync of its own.
-	if err := renameio.WriteFile(v.path(kind, name), file, 0o600); err != nil {
+	v.sweep(kind, name)
+	if err := replaceFile(v.path(kind, name), file); err != nil {
 		return Version{}, fmt.Errorf("store %s: %w", name, err)
-	}
-	if err := syncDir(filepath.Join(v.cfg.Dir, kind)); err != nil {
-		return Version{}, err
 	}
 	back, version, err := v.loadFile(key, kind, name)
 	if err != nil {
@@ -142,12 +153,29 @@ func (v *Vault) compare(kind, name string, want Version) error {
 	return nil
 }
 
+// sweep removes the temporary files that killed writers of the record left; the caller holds the record's lock.
+func (v *Vault) sweep(kind, name string) {
+	dir := filepath.Join(v.cfg.Dir, kind)
+	entries, _ := os.ReadDir(dir) // best effort: what stays is ciphertext
+	for _, e := range entries {
+		random, ok := strings.CutPrefix(e.Name(), "."+name+recordExt)
+		if ok && random != "" && strings.Trim(random, "0123456789") == "" {
+			_ = os.Remove(filepath.Join(dir, e.Name()))
+		}
+	}
+}
+
 func (v *Vault) remove(kind, name string) error {
 	path := v.path(kind, name)
+	unlock, err := v.lockFile(context.Background(), path+".cas") // a store under way would bring the record back
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	v.mu.Lock()
 	delete(v.cache, path)
 	v.mu.Unlock()
-	err := os.Remove(path)
+	err = os.Remove(path)
 	if errors.Is(err, iofs.ErrNotExist) {
 		return fmt.Errorf("remove %s: %w", name, ErrNotFound)
 	}

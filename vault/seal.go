@@ -48,8 +48,11 @@ func open(key Secret, aad string, file []byte) ([]byte, error) {
 	if len(file) < h || string(file[:len(sealMagic)]) != sealMagic {
 		return nil, fmt.Errorf("%w: not a record", ErrCorrupt)
 	}
-	if v := file[h-1]; v > sealVersion {
+	switch v := file[h-1]; {
+	case v > sealVersion:
 		return nil, fmt.Errorf("%w: record version %d, this is version %d", ErrNewer, v, sealVersion)
+	case v < sealVersion:
+		return nil, fmt.Errorf("%w: record version %d", ErrCorrupt, v)
 	}
 	gcm, err := newGCM(key)
 	if err != nil {

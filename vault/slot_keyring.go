@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -61,7 +62,7 @@ func (s keyringSlot) probe(ctx context.Context) error {
 
 // busAddress reports whether a session bus is known. Without one go-keyring would launch a bus of its own.
 func busAddress() bool {
-	if os.Getenv("DBUS_SESSION_BUS_ADDRESS") != "" {
+	if a := os.Getenv("DBUS_SESSION_BUS_ADDRESS"); a != "" && a != "autolaunch:" {
 		return true
 	}
 	st, err := os.Stat(fmt.Sprintf("/run/user/%d/bus", os.Getuid()))
@@ -72,6 +73,7 @@ func (s keyringSlot) call(ctx context.Context, limit time.Duration, req helperRe
 	if !busAddress() {
 		return "", fmt.Errorf("%w: no session bus (DBUS_SESSION_BUS_ADDRESS is not set)", ErrUnavailable)
 	}
+	asked := ctx
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	in, err := json.Marshal(req)
@@ -81,14 +83,23 @@ func (s keyringSlot) call(ctx context.Context, limit time.Duration, req helperRe
 	var out bytes.Buffer
 	cmd := exec.CommandContext(ctx, s.helper[0], s.helper[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.WaitDelay = bytes.NewReader(in), &out, time.Second
-	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true}
+	// A helper that hangs must not outlive us: a SIGKILL leaves nobody to keep its deadline.
+	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true, Pdeathsig: unix.SIGKILL}
+	start := time.Now()
 	runErr := cmd.Run()
-	if ctx.Err() != nil {
-		return "", fmt.Errorf("%w: the keyring gave no answer within %v; an unlock prompt may be waiting", ErrTimeout, limit)
+	switch {
+	case errors.Is(asked.Err(), context.Canceled):
+		return "", fmt.Errorf("call keyring helper: %w", asked.Err())
+	case ctx.Err() != nil:
+		return "", fmt.Errorf("%w: the keyring gave no answer within %v; an unlock prompt may be waiting",
+			ErrTimeout, time.Since(start).Round(100*time.Millisecond))
+	case runErr != nil:
+		return "", fmt.Errorf("call keyring helper: %w: %w", ErrUnavailable, runErr)
 	}
 	var rep helperReply
 	if err := json.Unmarshal(out.Bytes(), &rep); err != nil {
-		return "", fmt.Errorf("call keyring helper: %w: no reply (%w)", ErrUnavailable, runErr)
+		// The decoder's text can quote the reply, which may hold the key.
+		return "", fmt.Errorf("call keyring helper: %w: no reply", ErrUnavailable)
 	}
 	return rep.Value, rep.err()
 }

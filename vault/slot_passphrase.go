@@ -14,6 +14,9 @@ import (
 // defaultScryptWorkFactor is log2 of scrypt's cost: about half a second and 128 MiB.
 const defaultScryptWorkFactor = 17
 
+// maxScryptWorkFactor is the highest cost that age opens.
+const maxScryptWorkFactor = 22
+
 // passphraseSlot wraps the vault key under a passphrase, as an age file (scrypt) inside vault.json.
 type passphraseSlot struct {
 	ask        func(ctx context.Context) (Secret, error)
@@ -36,6 +39,10 @@ func (s passphraseSlot) wrap(ctx context.Context, vaultID string, key Secret) (S
 	wf := s.workFactor
 	if wf == 0 {
 		wf = defaultScryptWorkFactor
+	}
+	if wf < 1 || wf > maxScryptWorkFactor {
+		// age would panic, or make a slot that it then refuses to open.
+		return SlotRecord{}, fmt.Errorf("wrap vault key: scrypt work factor %d: want 1 to %d", wf, maxScryptWorkFactor)
 	}
 	r.SetWorkFactor(wf)
 	var out bytes.Buffer

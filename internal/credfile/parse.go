@@ -39,7 +39,7 @@ type File struct {
 	Others vault.Secret
 }
 
-// Parse reads a credential file. Errors wrap ErrSyntax and name line and column.
+// Parse reads a credential file. Errors wrap ErrSyntax and name line and column, or the member.
 func Parse(b []byte) (*File, error) {
 	if len(b) > MaxSize {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d are accepted", ErrSyntax, len(b), MaxSize)
@@ -69,32 +69,54 @@ func Parse(b []byte) (*File, error) {
 }
 
 func parseLogin(raw []byte) (*Login, error) {
-	var w struct {
-		AccessToken      *string  `json:"accessToken"`
-		RefreshToken     *string  `json:"refreshToken"`
-		ExpiresAt        *float64 `json:"expiresAt"`
-		Scopes           []string `json:"scopes"`
-		SubscriptionType *string  `json:"subscriptionType"`
-		RateLimitTier    *string  `json:"rateLimitTier"`
-	}
-	if err := json.Unmarshal(raw, &w); err != nil {
-		var ute *json.UnmarshalTypeError
-		if errors.As(err, &ute) {
-			return nil, fmt.Errorf("%w: %s.%s: want %s, found %s", ErrSyntax, loginKey, ute.Field, wanted(ute.Field), ute.Value)
-		}
+	var m members
+	if json.Unmarshal(raw, &m.raw) != nil {
 		return nil, fmt.Errorf("%w: %s: want an object", ErrSyntax, loginKey)
 	}
-	l := &Login{
-		AccessToken: vault.NewSecret([]byte(deref(w.AccessToken))), RefreshToken: vault.NewSecret([]byte(deref(w.RefreshToken))),
-		Scopes: w.Scopes, SubscriptionType: deref(w.SubscriptionType), RateLimitTier: deref(w.RateLimitTier),
+	var access, refresh, subscription, tier string
+	var expires float64
+	var scopes []*string
+	m.read("accessToken", "a string", &access)
+	m.read("refreshToken", "a string", &refresh)
+	m.read("expiresAt", "a number", &expires)
+	m.read("scopes", "a list of strings", &scopes)
+	m.read("subscriptionType", "a string", &subscription)
+	m.read("rateLimitTier", "a string", &tier)
+	if m.err != nil {
+		return nil, m.err
 	}
-	if w.ExpiresAt != nil && *w.ExpiresAt > 0 {
-		if *w.ExpiresAt < 1e11 || *w.ExpiresAt > 1e14 {
+	l := &Login{
+		AccessToken: vault.NewSecret([]byte(access)), RefreshToken: vault.NewSecret([]byte(refresh)),
+		SubscriptionType: subscription, RateLimitTier: tier,
+	}
+	for _, s := range scopes {
+		if s == nil {
+			return nil, fmt.Errorf("%w: %s.scopes: want a list of strings", ErrSyntax, loginKey)
+		}
+		l.Scopes = append(l.Scopes, *s)
+	}
+	if expires > 0 {
+		if expires < 1e11 || expires > 1e14 {
 			return nil, fmt.Errorf("%w: %s.expiresAt: want unix time in milliseconds", ErrSyntax, loginKey)
 		}
-		l.ExpiresAt = time.UnixMilli(int64(*w.ExpiresAt))
+		l.ExpiresAt = time.UnixMilli(int64(expires))
 	}
 	return l, nil
+}
+
+// members are those of the login, by exact name: encoding/json would take "ACCESSTOKEN" for accessToken too, and the
+// client does not. Null counts as absent. The first mistake stays in err.
+type members struct {
+	raw map[string]json.RawMessage
+	err error
+}
+
+func (m *members) read(name, want string, into any) {
+	raw, ok := m.raw[name]
+	// The decoder's text is not passed on: it quotes numbers.
+	if ok && m.err == nil && json.Unmarshal(raw, into) != nil {
+		m.err = fmt.Errorf("%w: %s.%s: want %s", ErrSyntax, loginKey, name, want)
+	}
 }
 
 // CheckLogin reports what a file lacks to be imported as a login: tokens and scopes.
@@ -108,22 +130,4 @@ func (f *File) CheckLogin() error {
 		return fmt.Errorf("%w: %s.scopes is missing or empty", ErrSyntax, loginKey)
 	}
 	return nil
-}
-
-func wanted(field string) string {
-	switch field {
-	case "expiresAt":
-		return "a number"
-	case "scopes":
-		return "a list of strings"
-	default:
-		return "a string"
-	}
-}
-
-func deref(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
 }

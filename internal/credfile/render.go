@@ -12,14 +12,15 @@ import (
 // that trust it must find the same size before and after a rotation.
 const SizeClass = 1024
 
-// Render writes a credential file: login, then the members of others (a JSON object, or empty), padded with spaces
-// and a final newline to a multiple of SizeClass. A nil login renders the other members alone.
+// Render writes a credential file: login and the members of others (a JSON object, or empty), sorted by name and padded
+// with spaces and a final newline to a multiple of SizeClass. A nil login renders the other members alone.
 func Render(login *Login, others vault.Secret) ([]byte, error) {
 	top := map[string]json.RawMessage{}
 	if !others.IsZero() {
-		if err := json.Unmarshal(others.Reveal(), &top); err != nil {
+		if err := json.Unmarshal(others.Reveal(), &top); err != nil || top == nil {
 			return nil, fmt.Errorf("render credential file: other members: %w", ErrSyntax)
 		}
+		delete(top, loginKey) // a login comes from the vault, never from what a client left beside it
 	}
 	if login != nil {
 		raw, err := json.Marshal(wireLogin(login))

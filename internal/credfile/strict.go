@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"unicode/utf8"
 )
 
 // maxDepth bounds the nesting that is followed.
@@ -14,6 +15,13 @@ const maxDepth = 64
 // checkObject reports whether b is one JSON object without doubled keys at any depth. encoding/json alone would let
 // the last of two doubled keys win.
 func checkObject(b []byte) error {
+	if bytes.HasPrefix(b, []byte("\xef\xbb\xbf")) {
+		return fmt.Errorf("%w: line 1, column 1: byte order mark", ErrSyntax)
+	}
+	if i := bytes.IndexFunc(b, func(r rune) bool { return r == utf8.RuneError }); i >= 0 && !utf8.Valid(b) {
+		// encoding/json would put U+FFFD for each bad byte, and change a token.
+		return fmt.Errorf("%w: %s: not UTF-8", ErrSyntax, place(b, int64(i)))
+	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.UseNumber()
 	tok, err := d.Token()
@@ -26,8 +34,8 @@ func checkObject(b []byte) error {
 	if err := checkMembers(b, d, 1); err != nil {
 		return err
 	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("%w: %s: text after the object", ErrSyntax, place(b, d.InputOffset()))
+	if rest := bytes.TrimLeft(b[d.InputOffset():], " \t\r\n"); len(rest) > 0 {
+		return fmt.Errorf("%w: %s: text after the object", ErrSyntax, place(b, int64(len(b)-len(rest))))
 	}
 	return nil
 }
@@ -86,12 +94,14 @@ func positioned(b []byte, err error) error {
 	if err == nil {
 		return nil
 	}
-	var syn *json.SyntaxError
-	switch {
-	case errors.As(err, &syn):
-		return fmt.Errorf("%w: %s: not JSON", ErrSyntax, place(b, syn.Offset))
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("%w: %s: it ends too early", ErrSyntax, place(b, int64(len(b))))
+	}
+	// A Decoder that is read by tokens counts its offset wrongly; a scan of the whole counts it rightly, to the byte
+	// after the mistake.
+	var syn *json.SyntaxError
+	if errors.As(json.Unmarshal(b, new(json.RawMessage)), &syn) {
+		return fmt.Errorf("%w: %s: not JSON", ErrSyntax, place(b, syn.Offset-1))
 	}
 	return fmt.Errorf("%w: not JSON", ErrSyntax)
 }

@@ -1,12 +1,13 @@
-// Package strictyaml decodes YAML that decides about secrets: one document, no unknown and no doubled key, no anchors
-// (a few lines of which expand without end), and errors that name file, line and column and show the line.
+// Package strictyaml decodes YAML that decides about secrets: one document, no unknown and no doubled key, no key
+// without a value, no anchors (a few lines of which expand without end), and errors that name file, line and column
+// and show the line.
 package strictyaml
 
 import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
+	"regexp"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -14,17 +15,8 @@ import (
 	"github.com/goccy/go-yaml/parser"
 )
 
-// maxSize bounds a file, in bytes.
-const maxSize = 1 << 20
-
-// maxDepth bounds its nesting.
-const maxDepth = 32
-
 // Decode decodes b into out. name is for messages. An empty document is an error when required is true.
 func Decode(name string, b []byte, out any, required bool) error {
-	if len(b) > maxSize {
-		return fmt.Errorf("%s: %d bytes, at most %d are accepted", name, len(b), maxSize)
-	}
 	if err := checkText(name, b); err != nil {
 		return err
 	}
@@ -32,71 +24,93 @@ func Decode(name string, b []byte, out any, required bool) error {
 	if err != nil {
 		return positioned(name, err)
 	}
-	empty, err := checkShape(name, f)
-	if err != nil || empty && !required {
+	body, err := document(name, f)
+	if err != nil {
 		return err
 	}
-	if empty {
-		return fmt.Errorf("%s: the file is empty", name)
+	if body == nil {
+		if required {
+			return fmt.Errorf("%s: the file is empty", name)
+		}
+		return nil
 	}
-	if err := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(out); err != nil && !errors.Is(err, io.EOF) {
+	if err := checkNodes(name, body); err != nil {
+		return err
+	}
+	// The tree that was checked is the one that is decoded, not a second reading of the text.
+	if err := yaml.NewDecoder(bytes.NewReader(nil), yaml.Strict()).DecodeFromNode(body, out); err != nil {
 		return positioned(name, err)
 	}
 	return nil
 }
 
-// checkText refuses nesting that would cost the parser its stack before the tree can be looked at.
-func checkText(name string, b []byte) error {
-	depth := 0
-	for i, c := range b {
-		switch c {
-		case '[', '{':
-			depth++
-		case ']', '}':
-			depth--
-		case 0:
-			return fmt.Errorf("%s: not text (a zero byte at offset %d)", name, i)
-		}
-		if depth > maxDepth {
-			return fmt.Errorf("%s:%d: nested too deeply", name, 1+bytes.Count(b[:i], []byte("\n")))
-		}
-	}
-	return nil
-}
-
-func checkShape(name string, f *ast.File) (empty bool, err error) {
-	var docs []*ast.DocumentNode
+// document returns the body of the only document; nil when there is none.
+func document(name string, f *ast.File) (ast.Node, error) {
+	var body ast.Node
 	for _, d := range f.Docs {
-		if d.Body != nil && d.Body.Type() != ast.NullType {
-			docs = append(docs, d)
+		if d.Body == nil || d.Body.Type() == ast.NullType {
+			continue
 		}
+		if body != nil {
+			return nil, fmt.Errorf("%s: want one YAML document, found more", name)
+		}
+		body = d.Body
 	}
-	if len(docs) == 0 {
-		return true, nil
-	}
-	if len(docs) > 1 {
-		return false, fmt.Errorf("%s: want one YAML document, found %d", name, len(docs))
-	}
-	v := &shape{}
-	ast.Walk(v, docs[0].Body)
-	if v.bad != nil {
-		t := v.bad.GetToken()
-		return false, fmt.Errorf("%s:%d:%d: anchors, aliases, tags and merge keys are not accepted", name, t.Position.Line, t.Position.Column)
-	}
-	return false, nil
+	return body, nil
 }
 
-type shape struct{ bad ast.Node }
+// checkNodes refuses what means something else than it seems to, or nothing.
+func checkNodes(name string, body ast.Node) error {
+	v := &shape{}
+	ast.Walk(v, body)
+	if v.bad == nil {
+		return nil
+	}
+	p := v.bad.GetToken().Position
+	return fmt.Errorf("%s:%d:%d: %s", name, p.Line, p.Column, v.why)
+}
+
+// shape finds the first node that is not accepted.
+type shape struct {
+	bad ast.Node
+	why string
+}
 
 // Visit implements ast.Visitor.
 func (s *shape) Visit(n ast.Node) ast.Visitor {
-	switch n.Type() {
-	case ast.AnchorType, ast.AliasType, ast.MergeKeyType, ast.TagType:
-		if s.bad == nil {
-			s.bad = n
-		}
+	if s.bad != nil {
+		return nil
+	}
+	if why := unwanted(n); why != "" {
+		s.bad, s.why = n, why
 	}
 	return s
+}
+
+// decimal is how a whole number reads when text and number are the same.
+var decimal = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
+
+// unwanted says why a node is not accepted, "" when it is.
+func unwanted(n ast.Node) string {
+	switch n.Type() {
+	case ast.AnchorType, ast.AliasType, ast.MergeKeyType, ast.TagType:
+		return "anchors, aliases, tags and merge keys are not accepted"
+	case ast.NullType:
+		// A condition without a value would be no condition: "host:" alone would let everybody in.
+		return "no value is given; give one or leave the key out (the word null needs quotes)"
+	case ast.FloatType, ast.InfinityType, ast.NanType:
+		// 1.10 would become "1.1", and 1.5 the uid 1.
+		return "numbers with a fraction are not accepted; text needs quotes"
+	case ast.IntegerType:
+		if !decimal.MatchString(n.GetToken().Value) {
+			return "write the number in plain decimal, or as text in quotes" // 010 would be 8
+		}
+	case ast.BoolType:
+		if v := n.GetToken().Value; v != "true" && v != "false" {
+			return "write true or false in lower case, or as text in quotes"
+		}
+	}
+	return ""
 }
 
 // positioned gives a YAML error the form file:line:column: message, with the source line and a caret below.
@@ -110,5 +124,17 @@ func positioned(name string, err error) error {
 		where = fmt.Sprintf("%s:%d:%d", name, t.Position.Line, t.Position.Column)
 	}
 	_, source, _ := strings.Cut(yaml.FormatError(err, false, true), "\n")
-	return fmt.Errorf("%s: %s\n%s", where, ye.GetMessage(), strings.TrimRight(source, "\n"))
+	return fmt.Errorf("%s: %s\n%s", where, ye.GetMessage(), excerpt(source))
+}
+
+// excerpt keeps the quoted lines short enough to be read.
+func excerpt(source string) string {
+	const width = 200
+	lines := strings.Split(strings.TrimRight(source, "\n"), "\n")
+	for i, l := range lines {
+		if r := []rune(l); len(r) > width {
+			lines[i] = string(r[:width]) + " …"
+		}
+	}
+	return strings.Join(lines, "\n")
 }

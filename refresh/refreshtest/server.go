@@ -174,3 +174,6 @@ func (s *Server) EveryToken() []string {
 }
 
 var _ http.Handler = (*Server)(nil)
+
+// Close ends the listener: connections are refused from then on.
+func (s *Server) Close() { s.http.Close() }

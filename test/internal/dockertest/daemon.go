@@ -186,3 +186,6 @@ func lookPath(name string) (string, error) {
 	}
 	return "", fmt.Errorf("find program: %w", err)
 }
+
+// Root is the directory below which the daemon and its containers write everything.
+func (d *Daemon) Root() string { return d.root }
