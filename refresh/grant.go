@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -11,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -33,7 +36,11 @@ func (r *Refresher) grant(ctx context.Context, c *vault.Credential) (*vault.Cred
 	// A one-shot source, no ReuseTokenSource: the vault is the cache, and nothing is served before it is durable.
 	tok, err := conf.TokenSource(ctx, &oauth2.Token{RefreshToken: string(c.RefreshToken.Reveal())}).Token()
 	if err != nil {
-		return nil, classify(err, sent.Load())
+		ge := classify(err, sent.Load())
+		if c.RefreshToken.In([]byte(ge.URI)) || c.AccessToken.In([]byte(ge.URI)) {
+			ge.URI = ""
+		}
+		return nil, ge
 	}
 	return next(c, tok, time.Now()), nil
 }
@@ -46,7 +53,7 @@ func next(c *vault.Credential, tok *oauth2.Token, now time.Time) *vault.Credenti
 		n.RefreshToken = vault.NewSecret([]byte(tok.RefreshToken))
 	}
 	n.IssuedAt, n.ExpiresAt = now, tok.Expiry.Round(0)
-	if tok.Expiry.IsZero() {
+	if !n.ExpiresAt.After(now) { // absent, or nonsense that would make us ask without end
 		n.ExpiresAt = now.Add(max(c.Lifetime(), time.Hour)) // "recommended" in RFC 6749, section 5.1: not every server says
 	}
 	if scope, ok := tok.Extra("scope").(string); ok && scope != "" {
@@ -62,9 +69,9 @@ func classify(err error, sent bool) *GrantError {
 	var re *oauth2.RetrieveError
 	if !errors.As(err, &re) {
 		if !sent {
-			return &GrantError{Class: ClassUnsent, Err: transportCause(err)}
+			return &GrantError{Class: ClassUnsent, Err: innermost(err)}
 		}
-		return &GrantError{Class: ClassInDoubt, Err: transportCause(err)}
+		return &GrantError{Class: ClassInDoubt, Err: answerCause(err)}
 	}
 	g := &GrantError{Code: safeCode(re.ErrorCode), URI: safeURI(re.ErrorURI)}
 	if re.Response != nil {
@@ -135,13 +142,8 @@ func safeURI(s string) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }
 
-// transportCause drops the outer layers of a transport error, which name the URL, and anything that may quote a body.
-func transportCause(err error) error {
-	var syn *json.SyntaxError
-	var typ *json.UnmarshalTypeError
-	if errors.As(err, &syn) || errors.As(err, &typ) || strings.HasPrefix(err.Error(), "oauth2: ") {
-		return errors.New("answer is not a token response")
-	}
+// innermost drops the outer layers of a transport error, which name the URL.
+func innermost(err error) error {
 	for {
 		inner := errors.Unwrap(err)
 		if inner == nil {
@@ -151,12 +153,28 @@ func transportCause(err error) error {
 	}
 }
 
+// answerCause says why there is no answer to a request that was sent. Only errors known to quote nothing pass: those
+// of net/http and of x/oauth2 quote what the server wrote, which may be a token.
+func answerCause(err error) error {
+	var errno syscall.Errno
+	var timeout net.Error
+	switch {
+	case errors.As(err, &errno):
+		return errno
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return errors.New("no answer in time")
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, context.Canceled):
+		return errors.New("the connection ended without an answer")
+	}
+	return errors.New("answer is not a token response")
+}
+
 func retryAfter(h string, now time.Time) time.Duration {
 	if h == "" {
 		return 0
 	}
 	if s, err := strconv.Atoi(h); err == nil && s >= 0 {
-		return time.Duration(s) * time.Second
+		return time.Duration(min(s, 86400)) * time.Second
 	}
 	if t, err := http.ParseTime(h); err == nil && t.After(now) {
 		return t.Sub(now)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"sync"
 	"time"
 
@@ -60,8 +61,10 @@ type Refresher struct {
 
 	mu       sync.Mutex
 	known    map[vault.AccountID]*vault.Credential // last good copy: served while the vault is locked
+	unsaved  map[vault.AccountID]unsaved
 	backoffs map[vault.AccountID]*backoffState
 	watched  map[vault.AccountID]time.Time
+	renewing map[vault.AccountID]bool // by Run
 }
 
 // New checks cfg. It starts nothing.
@@ -75,6 +78,11 @@ func New(cfg Config) (*Refresher, error) {
 	if cfg.Encoding != EncodingJSON && cfg.Encoding != EncodingForm {
 		return nil, fmt.Errorf("make refresher: encoding %q: want json or form", cfg.Encoding)
 	}
+	u, err := url.Parse(cfg.TokenURL)
+	if err != nil || u.Host == "" {
+		return nil, errors.New("make refresher: token URL is not a URL") // its text could hold a password
+	}
+	cfg.TokenURL = u.String() // as the transport will see it
 	cfg.Window = orDefault(cfg.Window, 10*time.Minute)
 	cfg.Timeout = orDefault(cfg.Timeout, 10*time.Second)
 	cfg.Patience = orDefault(cfg.Patience, time.Second)
@@ -86,8 +94,9 @@ func New(cfg Config) (*Refresher, error) {
 	}
 	return &Refresher{
 		cfg: cfg, client: newClient(&cfg), wake: make(chan struct{}, 1),
-		known: map[vault.AccountID]*vault.Credential{}, backoffs: map[vault.AccountID]*backoffState{},
-		watched: map[vault.AccountID]time.Time{},
+		known: map[vault.AccountID]*vault.Credential{}, unsaved: map[vault.AccountID]unsaved{},
+		backoffs: map[vault.AccountID]*backoffState{}, watched: map[vault.AccountID]time.Time{},
+		renewing: map[vault.AccountID]bool{},
 	}, nil
 }
 
@@ -160,11 +169,10 @@ func (r *Refresher) Force(ctx context.Context, a vault.AccountID) (*vault.Creden
 // start begins a grant or joins the one under way. The grant keeps ctx's values but not its end: a reader's signal
 // must not stop it between the server's rotation and our commit.
 func (r *Refresher) start(ctx context.Context, a vault.AccountID, generation uint64, force bool) <-chan singleflight.Result {
-	key := fmt.Sprintf("%s/%d", a, generation)
+	// A forced grant does not join one that only finds out that the next attempt is not due.
+	key := fmt.Sprintf("%s/%d/%t", a, generation, force)
 	return r.flights.DoChan(key, func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
-		defer cancel()
-		return r.fly(ctx, a, generation, force)
+		return r.fly(context.WithoutCancel(ctx), a, generation, force)
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -38,8 +39,9 @@ func (r *Refresher) Health(a vault.AccountID) Health {
 	return Health{}
 }
 
-// settle notes the outcome of a grant: success clears the back-off, failure lengthens it.
-func (r *Refresher) settle(a vault.AccountID, err error) {
+// settle notes the outcome of a grant for c: success clears the back-off, failure lengthens it.
+func (r *Refresher) settle(c *vault.Credential, err error) {
+	a := c.Account
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err == nil {
@@ -57,6 +59,9 @@ func (r *Refresher) settle(a vault.AccountID, err error) {
 	var ge *GrantError
 	if errors.As(err, &ge) && ge.RetryAfter > pause {
 		pause = min(ge.RetryAfter, 15*time.Minute)
+		if left := time.Until(c.ExpiresAt); left > 0 { // while the token is good, never wait until it is not
+			pause = min(pause, max(left/2, time.Second))
+		}
 	}
 	b.until, b.last = time.Now().Add(pause), err
 }
@@ -97,14 +102,10 @@ func (r *Refresher) poke() {
 // Run renews the tokens of accounts in use before they end, until ctx ends. A running client looks only at the
 // file's modification time, so somebody has to act before its token dies. It then waits for grants under way.
 func (r *Refresher) Run(ctx context.Context) error {
-	flights := make(chan struct{}, 16)
-	defer func() {
-		for range cap(flights) {
-			flights <- struct{}{}
-		}
-	}()
+	var flights sync.WaitGroup
+	defer flights.Wait()
 	for {
-		timer := time.NewTimer(r.renewDue(ctx, flights))
+		timer := time.NewTimer(r.renewDue(ctx, &flights))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -118,7 +119,7 @@ func (r *Refresher) Run(ctx context.Context) error {
 
 // renewDue starts a grant for each watched account whose time has come and returns when to look again: at the next
 // time that is due, and every 30 seconds in any case, because timers stand still while the machine sleeps.
-func (r *Refresher) renewDue(ctx context.Context, flights chan struct{}) time.Duration {
+func (r *Refresher) renewDue(ctx context.Context, flights *sync.WaitGroup) time.Duration {
 	pause := 30 * time.Second
 	now := time.Now()
 	for _, a := range r.watchedAccounts(now) {
@@ -137,18 +138,32 @@ func (r *Refresher) renewDue(ctx context.Context, flights chan struct{}) time.Du
 			pause = min(pause, left)
 			continue
 		}
-		select {
-		case flights <- struct{}{}:
-			go func() {
-				defer func() { <-flights }()
-				<-r.start(ctx, a, c.Generation, false)
-				r.poke()
-			}()
-		default:
-		}
+		// Whatever comes of the grant is seen in a second at the latest. A failure must not wake the loop itself:
+		// one that needs no network, such as a locked vault, would make it spin.
 		pause = min(pause, time.Second)
+		if r.beginRenewal(a) {
+			flights.Go(func() {
+				defer r.endRenewal(a)
+				<-r.start(ctx, a, c.Generation, false)
+			})
+		}
 	}
 	return max(pause, 10*time.Millisecond)
+}
+
+// beginRenewal reports whether Run has no grant under way for the account, and notes that it has one now.
+func (r *Refresher) beginRenewal(a vault.AccountID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	busy := r.renewing[a]
+	r.renewing[a] = true
+	return !busy
+}
+
+func (r *Refresher) endRenewal(a vault.AccountID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.renewing, a)
 }
 
 func (r *Refresher) watchedAccounts(now time.Time) []vault.AccountID {

@@ -30,5 +30,5 @@ func due(c *vault.Credential, configured time.Duration) time.Time {
 // fresh reports whether nothing needs to be done about the token at now.
 func fresh(c *vault.Credential, configured time.Duration, now time.Time) bool {
 	d := due(c, configured)
-	return d.IsZero() && c.Usable(now) || now.Before(d)
+	return c.Usable(now) && (d.IsZero() || now.Before(d))
 }

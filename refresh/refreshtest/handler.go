@@ -19,6 +19,10 @@ type Fault struct {
 	Body        string
 	ContentType string
 	RetryAfter  string
+	// Location is that of a redirect.
+	Location string
+	// Times is how many requests are spoiled; 0: every one.
+	Times int
 }
 
 // SetFault spoils every request from now on; the zero Fault heals the server.
@@ -30,9 +34,7 @@ func (s *Server) SetFault(f Fault) {
 
 // ServeHTTP is the token endpoint.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.mu.Lock()
-	fault := s.fault
-	s.mu.Unlock()
+	fault := s.nextFault()
 	params, err := readParams(r)
 	if r.Method != http.MethodPost || err != nil {
 		s.answer(w, r, "", http.StatusBadRequest, map[string]any{"error": "invalid_request"})
@@ -58,6 +60,18 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+func (s *Server) nextFault() Fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fault := s.fault
+	if s.fault.Times > 0 {
+		if s.fault.Times--; s.fault.Times == 0 {
+			s.fault = Fault{}
+		}
+	}
+	return fault
+}
+
 func readParams(r *http.Request) (map[string]string, error) {
 	params := map[string]string{}
 	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
@@ -77,10 +91,11 @@ func (s *Server) refresh(token string) (int, map[string]any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f, ok := s.byToken[token]
-	if ok && f.refresh != token && s.cfg.RevokeFamily {
+	good := ok && (f.refresh == token || f.before == token && time.Since(f.rotated) < s.cfg.Grace)
+	if ok && !good && s.cfg.RevokeFamily {
 		f.revoked = true
 	}
-	if !ok || f.revoked || f.refresh != token {
+	if !good || f.revoked {
 		return http.StatusBadRequest, map[string]any{"error": "invalid_grant", "error_description": "refresh token is not valid"}
 	}
 	access, refresh, _ := s.issue(f)
@@ -106,15 +121,20 @@ func (s *Server) spoil(w http.ResponseWriter, r *http.Request, token string, f F
 	if f.RetryAfter != "" {
 		w.Header().Set("Retry-After", f.RetryAfter)
 	}
+	if f.Location != "" {
+		w.Header().Set("Location", f.Location)
+	}
 	w.WriteHeader(f.Status)
 	_, _ = io.WriteString(w, f.Body)
 }
 
 func (s *Server) drop(w http.ResponseWriter, r *http.Request, token string) {
 	s.record(r, token, 0)
-	if c, _, err := http.NewResponseController(w).Hijack(); err == nil {
-		_ = c.Close()
+	c, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(http.ErrAbortHandler) // Transport takes it for a lost connection
 	}
+	_ = c.Close()
 }
 
 func (s *Server) record(r *http.Request, token string, status int) {

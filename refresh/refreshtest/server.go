@@ -21,6 +21,8 @@ type Config struct {
 	RevokeFamily bool
 	// KeepOld lets the previous access token live on after a rotation; otherwise it dies at once.
 	KeepOld bool
+	// Grace forgives the refresh token before the current one for so long after the rotation.
+	Grace time.Duration
 }
 
 // Login is a fresh grant.
@@ -40,6 +42,8 @@ type Request struct {
 
 type family struct {
 	refresh string // the one that is good now
+	before  string // the one before it
+	rotated time.Time
 	access  map[string]time.Time
 	revoked bool
 	scope   string
@@ -98,7 +102,8 @@ func (s *Server) issue(f *family) (access, refresh string, end time.Time) {
 	}
 	access, refresh = "sk-ant-oat01-"+random(), "sk-ant-ort01-"+random()
 	end = time.Now().Add(s.cfg.Lifetime)
-	f.access[access], f.refresh = end, refresh
+	f.access[access] = end
+	f.before, f.refresh, f.rotated = f.refresh, refresh, time.Now()
 	s.byToken[refresh] = f
 	s.every = append(s.every, access, refresh)
 	return access, refresh, end
