@@ -67,9 +67,7 @@ func Container(paths map[string]string) (id, runtime string, err error) {
 			return "", "", ErrCgroup
 		}
 		spoke, id = true, got
-		if rt != "" {
-			runtime = rt
-		}
+		runtime = max(runtime, rt) // not all hierarchies say; the same answer whatever their order
 	}
 	if spoke && silent {
 		// Fail closed: some hierarchy places the process elsewhere on the host.

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"fmt"
+	iofs "io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -30,25 +31,73 @@ func cgroupMounts(path string) ([]string, error) {
 	return out, nil
 }
 
+// maxCgroups bounds how many cgroups below a container's own are looked through for its first process.
+const maxCgroups = 1024
+
 // findInit looks for the container's first process among the members of its cgroup: process 1 of its pid namespace,
 // and that namespace not the host's. Two of them contradict each other. 0: none, as with --pid=host.
 func (r *Resolver) findInit(s *Subject) (uint32, error) {
-	for _, path := range s.Cgroups {
-		id, _, prefix := claim(path)
-		if id != s.Container {
+	dirs := r.cgroupDirs(s)
+	for _, dir := range dirs {
+		b, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+		if err != nil {
 			continue
 		}
-		for _, m := range r.cgroupMounts {
-			b, err := os.ReadFile(filepath.Join(m, prefix, "cgroup.procs"))
-			if err != nil {
-				continue
-			}
-			if init, err := r.firstOf(string(b)); err != nil || init != 0 {
-				return init, err
-			}
+		if init, err := r.firstOf(string(b)); err != nil || init != 0 {
+			return init, err
+		}
+	}
+	// It may have moved further down, as systemd does into init.scope. Whoever stays above must not pass for want of a
+	// process to compare with.
+	for _, dir := range dirs {
+		pids, err := members(dir)
+		if err != nil {
+			return 0, err
+		}
+		if init, err := r.firstOf(pids); err != nil || init != 0 {
+			return init, err
 		}
 	}
 	return 0, nil
+}
+
+// cgroupDirs lists the directories of the container's own cgroup, one for each hierarchy that names it.
+func (r *Resolver) cgroupDirs(s *Subject) []string {
+	var out []string
+	seen := map[string]bool{}
+	for _, path := range s.Cgroups {
+		id, _, prefix := claim(path)
+		if id != s.Container || seen[prefix] {
+			continue
+		}
+		seen[prefix] = true
+		for _, m := range r.cgroupMounts {
+			out = append(out, filepath.Join(m, prefix))
+		}
+	}
+	return out
+}
+
+// members lists the processes of all cgroups below dir.
+func members(dir string) (string, error) {
+	var pids strings.Builder
+	n := 0
+	err := filepath.WalkDir(dir, func(path string, d iofs.DirEntry, err error) error {
+		if err != nil {
+			return nil // gone since, or not in this hierarchy
+		}
+		if !d.IsDir() {
+			return nil
+		}
+		if n++; n > maxCgroups {
+			return fmt.Errorf("%w: container has more than %d cgroups", ErrDenied, maxCgroups) // Fail closed
+		}
+		if b, err := os.ReadFile(filepath.Join(path, "cgroup.procs")); err == nil {
+			pids.Write(b)
+		}
+		return nil
+	})
+	return pids.String(), err
 }
 
 // firstOf picks the outermost process 1 among pids: one whose namespace holds those of all other candidates.

@@ -2,6 +2,7 @@ package refreshtest
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -75,7 +76,12 @@ func (s *Server) nextFault() Fault {
 func readParams(r *http.Request) (map[string]string, error) {
 	params := map[string]string{}
 	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
-		return params, json.NewDecoder(io.LimitReader(r.Body, 1<<20)).Decode(&params)
+		var body map[string]any
+		err := json.NewDecoder(io.LimitReader(r.Body, 1<<20)).Decode(&body)
+		for k, v := range body { // clients send numbers too
+			params[k] = fmt.Sprint(v)
+		}
+		return params, err
 	}
 	if err := r.ParseForm(); err != nil {
 		return nil, err

@@ -1,0 +1,93 @@
+package identity_test
+
+import (
+	"bufio"
+	"context"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/claudefs/claudefs/internal/identity"
+)
+
+func TestResolveOwnProcess(t *testing.T) {
+	r, err := identity.NewResolver()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := r.Resolve(context.Background(), identity.Caller{TID: uint32(unix.Gettid()), UID: uint32(os.Getuid())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Container != "" {
+		t.Skip("the test itself runs in a container:", s.Container)
+	}
+	exe, _ := os.Executable()
+	if !s.Host || !s.HostRoot || s.Exe != exe || len(s.Roots) != 0 {
+		t.Errorf("got %+v", s)
+	}
+	if !r.NamespaceAlive(s.PidNamespace) {
+		t.Error("our own pid namespace is said to be empty")
+	}
+}
+
+// A process in a pid namespace that no runtime made is a container of its own.
+func TestResolveUnshared(t *testing.T) {
+	// The shell is process 1 of the new namespace and says its number in ours, which /proc outside tells.
+	cmd := exec.Command("unshare", "-p", "-f", "-m", "--", "sh", "-c", "echo started; read x")
+	in, err1 := cmd.StdinPipe()
+	out, err2 := cmd.StdoutPipe()
+	if err1 != nil || err2 != nil {
+		t.Fatal(err1, err2)
+	}
+	err := cmd.Start()
+	line := ""
+	if err == nil {
+		t.Cleanup(func() { _ = in.Close(); _ = cmd.Wait() })
+		line, err = bufio.NewReader(out).ReadString('\n')
+	}
+	if err != nil || line != "started\n" {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("unshare does not work: %q, %v", line, err)
+		}
+		t.Skipf("unshare needs root: %q, %v", line, err)
+	}
+	child := childOf(t, cmd.Process.Pid)
+	r, err := identity.NewResolver()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := r.Resolve(context.Background(), identity.Caller{TID: child})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "pidns-" + strconv.FormatUint(s.PidNamespace, 10); s.Host || s.Container != want || s.Runtime != "namespace" {
+		t.Errorf("got %+v, want container %s", s, want)
+	}
+	// The unshare process itself stayed outside.
+	if s, err := r.Resolve(context.Background(), identity.Caller{TID: uint32(cmd.Process.Pid)}); err != nil || !s.Host {
+		t.Errorf("parent: got %+v %v", s, err)
+	}
+	_ = in.Close()
+	_ = cmd.Wait()
+	if r.NamespaceAlive(s.PidNamespace) {
+		t.Error("the namespace is said to live on")
+	}
+}
+
+func childOf(t *testing.T, pid int) uint32 {
+	t.Helper()
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/task/" + strconv.Itoa(pid) + "/children")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 32)
+	if err != nil {
+		t.Fatalf("children %q: %v", b, err)
+	}
+	return uint32(n)
+}
