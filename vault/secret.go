@@ -16,8 +16,9 @@ const redacted = "REDACTED"
 var errSecretEncoding = errors.New("encode secret: refused")
 
 // box is behind a pointer so that fmt, when it meets a Secret in an unexported field and cannot call its methods,
-// prints an address and not the bytes.
-type box struct{ b []byte }
+// prints an address and not the bytes. Inside is a pointer again: for a verb that does not suit a pointer, such as %s,
+// fmt follows the first one.
+type box struct{ b *[]byte }
 
 // Secret holds bytes that must not be shown: tokens, keys, passphrases. It formats, logs and marshals as REDACTED.
 // The zero value is the empty secret. A Secret may be copied; copies share the bytes.
@@ -28,7 +29,7 @@ func NewSecret(b []byte) Secret {
 	if len(b) == 0 {
 		return Secret{}
 	}
-	return Secret{p: &box{b: b}}
+	return Secret{p: &box{b: &b}}
 }
 
 // Reveal returns the bytes themselves, not a copy. Only the codec, the grant and the renderer may call it; the
@@ -37,11 +38,11 @@ func (s Secret) Reveal() []byte {
 	if s.p == nil {
 		return nil
 	}
-	return s.p.b
+	return *s.p.b
 }
 
 // IsZero reports whether the secret is empty.
-func (s Secret) IsZero() bool { return s.p == nil || len(s.p.b) == 0 }
+func (s Secret) IsZero() bool { return len(s.Reveal()) == 0 }
 
 // Equal compares in constant time.
 func (s Secret) Equal(o Secret) bool {
@@ -54,8 +55,8 @@ func (s Secret) Clone() Secret { return NewSecret(append([]byte(nil), s.Reveal()
 // Wipe overwrites the bytes, for this secret and every copy of it.
 func (s Secret) Wipe() {
 	if s.p != nil {
-		clear(s.p.b)
-		s.p.b = nil
+		clear(*s.p.b)
+		*s.p.b = nil
 	}
 }
 
@@ -99,5 +100,5 @@ const telling = 24
 // In reports whether text contains the secret, or so much of its beginning that it cannot be anything else: a writer
 // that goes byte by byte is noticed long before the secret is complete. An empty secret is in no text.
 func (s Secret) In(text []byte) bool {
-	return !s.IsZero() && bytes.Contains(text, s.p.b[:min(len(s.p.b), telling)])
+	return !s.IsZero() && bytes.Contains(text, s.Reveal()[:min(len(s.Reveal()), telling)])
 }

@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
@@ -41,7 +40,7 @@ func Open(path string) (*Log, error) {
 	}
 	lock := flock.New(path+".lock", flock.SetPermissions(0o600))
 	if ok, err := lock.TryLock(); err != nil || !ok {
-		return nil, fmt.Errorf("open audit log %s: another daemon writes it: %w", path, errors.Join(err, os.ErrExist))
+		return nil, errors.Join(fmt.Errorf("open audit log %s: another daemon writes it: %w", path, errors.Join(err, os.ErrExist)), lock.Close())
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
@@ -57,39 +56,54 @@ func Open(path string) (*Log, error) {
 
 // resume finds the last line's sequence number and hash.
 func (l *Log) resume() error {
-	l.previous = firstPrevious
-	last, err := lastLine(l.f)
+	l.sequence, l.previous = 0, firstPrevious
+	lines, err := lastLines(l.f)
 	if err != nil {
 		return fmt.Errorf("read audit log: %w", err)
 	}
-	if len(last) == 0 {
+	if len(lines) == 0 {
 		return nil
 	}
-	if last[len(last)-1] != '\n' {
+	last := &lines[len(lines)-1]
+	if (*last)[len(*last)-1] != '\n' {
 		if _, err := l.f.Write([]byte("\n")); err != nil {
 			return fmt.Errorf("end half-written audit record: %w", err)
 		}
-		last = append(last, '\n')
+		*last = append(*last, '\n')
 	}
-	var e Event
-	_ = json.Unmarshal(last, &e) // a half-written line has no number; the chain goes on from its hash
-	l.sequence, l.previous = e.Sequence, hash(last)
+	l.previous = hash(*last)
+	// A half-written line has no number that could be read, but it takes one.
+	for i := len(lines) - 1; i >= 0; i-- {
+		var e Event
+		if json.Unmarshal(lines[i], &e) == nil {
+			l.sequence += e.Sequence
+			return nil
+		}
+		l.sequence++
+	}
 	return nil
 }
 
-// lastLine returns the last line of f, with its newline if it has one.
-func lastLine(f *os.File) ([]byte, error) {
+// lastLines returns the lines at the end of f, each with its newline if it has one: at least the last one whole, since
+// no record is longer than maxLine.
+func lastLines(f *os.File) ([][]byte, error) {
 	size, err := f.Seek(0, io.SeekEnd)
 	if err != nil || size == 0 {
 		return nil, err
 	}
-	n := min(size, 2*maxLine)
+	n := min(size, 4*maxLine)
 	buf := make([]byte, n)
 	if _, err := f.ReadAt(buf, size-n); err != nil {
 		return nil, err
 	}
-	i := bytes.LastIndexByte(buf[:len(buf)-1], '\n')
-	return buf[i+1:], nil
+	lines := bytes.SplitAfter(buf, []byte("\n"))
+	if n < size && len(lines) > 1 {
+		lines = lines[1:] // begins within a line
+	}
+	if len(lines[len(lines)-1]) == 0 {
+		lines = lines[:len(lines)-1]
+	}
+	return lines, nil
 }
 
 func hash(line []byte) string {
@@ -112,7 +126,11 @@ func (l *Log) Record(e Event) error {
 	if err != nil {
 		return fmt.Errorf("write audit record: %w", err)
 	}
-	return l.write(&e, append(line, '\n'))
+	if line = append(line, '\n'); len(line) > maxLine {
+		// Fail closed: a longer line could not be found again after a crash, and what is not recorded is not disclosed.
+		return fmt.Errorf("write audit record: %d bytes, at most %d are accepted", len(line), maxLine)
+	}
+	return l.write(&e, line)
 }
 
 func (l *Log) write(e *Event, line []byte) error {
@@ -135,34 +153,4 @@ func (l *Log) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return errors.Join(l.f.Sync(), l.f.Close(), l.lock.Close())
-}
-
-// Damage is a place where the chain does not hold.
-type Damage struct {
-	Line   int // from 1
-	Reason string
-}
-
-// Verify reads a log and returns how many records it has and where its chain is broken.
-func Verify(r io.Reader) (records int, damage []Damage, err error) {
-	s := bufio.NewScanner(r)
-	s.Buffer(make([]byte, maxLine), 2*maxLine)
-	previous, sequence := firstPrevious, uint64(0)
-	line := 0
-	for s.Scan() {
-		line++
-		var e Event
-		switch err := json.Unmarshal(s.Bytes(), &e); {
-		case err != nil:
-			damage = append(damage, Damage{line, "not a record"})
-		case e.Previous != previous:
-			damage = append(damage, Damage{line, "does not follow the line before it"})
-		case e.Sequence != sequence+1:
-			damage = append(damage, Damage{line, fmt.Sprintf("has number %d after %d", e.Sequence, sequence)})
-		default:
-			records++
-		}
-		sequence, previous = e.Sequence, hash(append(s.Bytes(), '\n'))
-	}
-	return records, damage, s.Err()
 }

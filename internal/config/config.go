@@ -2,6 +2,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -76,9 +77,11 @@ func (c *Config) VaultDir() string { return filepath.Join(c.StateDir, "vault") }
 
 // Validate checks what cannot be left to the part that uses it.
 func (c *Config) Validate() error {
-	for key, dir := range map[string]string{"state_dir": c.StateDir, "runtime_dir": c.RuntimeDir, "audit.file": c.Audit.File} {
-		if !filepath.IsAbs(dir) {
-			return fmt.Errorf("%s: %q: want an absolute path", key, dir)
+	for _, d := range []struct{ key, path string }{
+		{"state_dir", c.StateDir}, {"runtime_dir", c.RuntimeDir}, {"audit.file", c.Audit.File},
+	} {
+		if !filepath.IsAbs(d.path) {
+			return fmt.Errorf("%s: %q: want an absolute path", d.key, d.path)
 		}
 	}
 	if _, err := vault.ParseBackend(c.Vault.Backend); err != nil {
@@ -99,11 +102,15 @@ func (c *Config) Validate() error {
 	return nil
 }
 
-// checkEndpoint lets refresh tokens go to https only, and to http on the loopback interface by address.
+// checkEndpoint lets refresh tokens go to https only, and to http on the loopback interface. An address that holds a
+// password is not quoted.
 func checkEndpoint(raw string) error {
 	u, err := url.Parse(raw)
-	if err != nil || u.Host == "" {
-		return fmt.Errorf("%q: want a URL", raw)
+	if err != nil {
+		return errors.New("want a URL")
+	}
+	if u.Hostname() == "" {
+		return fmt.Errorf("%q: want a URL with a host", u.Redacted())
 	}
 	if u.User != nil || u.Fragment != "" {
 		return fmt.Errorf("%q: want no user and no fragment", u.Redacted())

@@ -26,8 +26,12 @@ func Load(file string, paths Paths, getenv func(string) string) (*Config, error)
 	case named || !errors.Is(err, iofs.ErrNotExist):
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
+	fileErr := c.Validate()
 	c.fromEnv(getenv)
 	if err := c.Validate(); err != nil {
+		if fileErr == nil {
+			file = "environment CLAUDEFS_…" // the file was good, so a variable is not
+		}
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	return c, nil

@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -108,6 +109,12 @@ func factsOf(c *container.InspectResponse, imageLabels map[string]string) *ident
 // strongCaps are capabilities with which a process can enter other containers or change the kernel.
 var strongCaps = []string{"ALL", "SYS_ADMIN", "SYS_PTRACE", "SYS_MODULE", "DAC_READ_SEARCH", "SYS_RAWIO"}
 
+// Whoever reaches a runtime's socket can start a container that is anything.
+var (
+	runtimeSockets = []string{"docker.sock", "podman.sock", "containerd.sock", "crio.sock"}
+	socketDirs     = []string{"/", "/run", "/var/run", "/run/containerd", "/run/podman", "/run/crio"}
+)
+
 func powers(c *container.InspectResponse) []string {
 	var out []string
 	if c.HostConfig.Privileged {
@@ -122,8 +129,7 @@ func powers(c *container.InspectResponse) []string {
 		out = append(out, "host pid")
 	}
 	for _, m := range c.Mounts {
-		if strings.HasSuffix(m.Source, "/docker.sock") || strings.HasSuffix(m.Source, "/podman.sock") || m.Source == "/" ||
-			m.Source == "/run" || m.Source == "/var/run" {
+		if slices.Contains(runtimeSockets, path.Base(m.Source)) || slices.Contains(socketDirs, m.Source) {
 			out = append(out, "mount of "+m.Source)
 		}
 	}
