@@ -63,7 +63,7 @@ func TestCommitBeforeServe(t *testing.T) {
 				e.store.setFault(nil, refuse(placed, syscall.EIO))
 				c, err := e.r.Token(t.Context(), account)
 				wantErr(t, err, refresh.ErrSlow)
-				if c != nil || len(e.events) != 0 {
+				if c != nil || len(e.reported()) != 0 {
 					t.Fatal("served or reported before it is durable")
 				}
 				time.Sleep(30 * time.Second)
@@ -74,8 +74,8 @@ func TestCommitBeforeServe(t *testing.T) {
 				if err != nil || c.Generation != 2 || !e.srv.Active(string(c.AccessToken.Reveal())) {
 					t.Errorf("got %v, want the committed token", err)
 				}
-				if len(e.events) != 1 || e.events[0].Err != nil {
-					t.Errorf("events: got %v, want one success", e.events)
+				if evs := e.reported(); len(evs) != 1 || evs[0].Err != nil {
+					t.Errorf("events: got %v, want one success", evs)
 				}
 				e.wantPosts(t, 1)
 			})

@@ -108,6 +108,12 @@ func (m *memory) record(a vault.AccountID) vault.Credential {
 	return m.records[a]
 }
 
+func (m *memory) loadCount() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.loads
+}
+
 func (m *memory) setFault(loadErr error, fail func(*vault.Credential) (bool, error)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -168,6 +174,13 @@ func (e *env) expire() {
 	e.change(func(c *vault.Credential) {
 		c.IssuedAt, c.ExpiresAt = c.IssuedAt.Add(-9*time.Hour), time.Now().Add(-time.Second)
 	})
+}
+
+// reported lists what OnGrant was told.
+func (e *env) reported() []refresh.Event {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return append([]refresh.Event(nil), e.events...)
 }
 
 func (e *env) posts() int { return len(e.srv.Requests()) }

@@ -197,7 +197,7 @@ func TestRotation(t *testing.T) {
 			t.Error("the server does not know the tokens")
 		}
 		wantEvents := []refresh.Event{{Account: account, Generation: 2, ExpiresAt: want.ExpiresAt}}
-		if diff := cmp.Diff(wantEvents, e.events); diff != "" {
+		if diff := cmp.Diff(wantEvents, e.reported()); diff != "" {
 			t.Errorf("events (-want +got):\n%s", diff)
 		}
 	})

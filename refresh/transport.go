@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -55,7 +56,13 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		out.Header.Set("Content-Type", "application/json")
 	}
 	out.Body, out.ContentLength, out.GetBody = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
-	return t.base.RoundTrip(out)
+	resp, err := t.base.RoundTrip(out)
+	if err == nil && strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain") {
+		// x/oauth2 reads text as a form and would not see the tokens in it. An answer is JSON (RFC 6749, section 5.1),
+		// however a server labels it: to miss the new refresh token is to lose the login.
+		resp.Header.Set("Content-Type", "application/json")
+	}
+	return resp, err
 }
 
 type scopeKey struct{}

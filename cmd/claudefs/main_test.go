@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -14,6 +15,8 @@ import (
 	"github.com/moby/sys/mountinfo"
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
+
+	"github.com/claudefs/claudefs/vault"
 )
 
 // The test binary is claudefs too: testscript starts it under that name, and claudefs starts itself again as
@@ -48,12 +51,12 @@ func runScripts(t *testing.T, dir string) {
 		Dir: dir, Setup: setup, RequireExplicitExec: true, RequireUniqueNames: true,
 		UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"waitmount": waitMount, "killdaemon": killDaemon, "nosecret": noSecret, "bind": bind, "exits": exits, "edit": edit,
+			"waitmount": waitMount, "killdaemon": killDaemon, "nosecret": noSecret, "bind": bind, "exits": exits, "edit": edit, "makevault": makeVault,
 		},
 	})
 }
 
-// setup gives each script a configuration below its own directory. The kernel keyring needs no service.
+// setup gives each script a configuration below its own directory.
 func setup(e *testscript.Env) error {
 	text := strings.ReplaceAll(`state_dir: WORK/state
 runtime_dir: WORK/run
@@ -98,6 +101,15 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if got != args[0] {
 		ts.Fatalf("exit code %s (%v), want %s", got, err, args[0])
 	}
+}
+
+// makeVault makes the script's vault with a passphrase slot that opens soon; the default takes seconds under -race.
+func makeVault(ts *testscript.TestScript, _ bool, _ []string) {
+	_, _, err := vault.Create(context.Background(), vault.Config{
+		Dir: ts.MkAbs("state/vault"), ScryptWorkFactor: 8,
+		Passphrase: func(context.Context) (vault.Secret, error) { return vault.NewSecret([]byte(secret + "-pass")), nil },
+	}, vault.BackendPassphrase)
+	ts.Check(err)
 }
 
 // edit changes text in a file: edit FILE OLD NEW

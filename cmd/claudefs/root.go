@@ -39,7 +39,7 @@ func newRootCommand(e *env) *cobra.Command {
 	add("serve", newMountCommand(e), newUnmountCommand(e), newDockerArgsCommand(e))
 	add("logins", newImportCommand(e), newAccountCommand(e), newRefreshCommand(e), newVaultCommand(e))
 	add("see", newStatusCommand(e), newAuditCommand(e), newPolicyCommand(e), newDoctorCommand(e))
-	root.AddCommand(newVersionCommand(e), newVaultHelperCommand(e))
+	root.AddCommand(newVersionCommand(e), newVaultHelperCommand(e), newGenCommand())
 	return root
 }
 
