@@ -90,7 +90,7 @@ func (e *env) readCredentialFile(args []string) ([]byte, error) {
 }
 
 func newAccountCommand(e *env) *cobra.Command {
-	cmd := &cobra.Command{Use: "account", Short: "List, show and remove accounts", Args: exactly(0)}
+	cmd := &cobra.Command{Use: "account", Short: "List, show and remove accounts", RunE: needsSubcommand}
 	var asJSON bool
 	list := &cobra.Command{Use: "list", Short: "List the accounts in the vault", Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {

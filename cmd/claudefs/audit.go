@@ -43,7 +43,7 @@ func describe(ev audit.Event) string {
 	case ev.Container != "":
 		who = fmt.Sprintf("%.12s", ev.Container)
 	case ev.UID != nil:
-		who = fmt.Sprintf("host uid %d %s", *ev.UID, ev.Exe)
+		who = fmt.Sprintf("host uid %d %q", *ev.UID, ev.Exe)
 	}
 	return fmt.Sprintf("%s  %-8s %-7s tree=%s account=%s token=%s by %s: %s", ev.Time.Local().Format("2006-01-02 15:04:05.000"),
 		ev.Action, ev.Outcome, orDash(ev.Tree), orDash(ev.Account), orDash(ev.Token), who, orDash(ev.Reason))

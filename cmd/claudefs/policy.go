@@ -10,7 +10,7 @@ import (
 )
 
 func newPolicyCommand(e *env) *cobra.Command {
-	cmd := &cobra.Command{Use: "policy", Short: "Show and check policies", Args: exactly(0)}
+	cmd := &cobra.Command{Use: "policy", Short: "Show and check policies", RunE: needsSubcommand}
 	show := &cobra.Command{
 		Use: "show [NAME]", Short: "Print an embedded policy, to start a file from", Args: atMost(1),
 		ValidArgs: policy.BuiltinNames,

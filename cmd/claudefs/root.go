@@ -17,7 +17,7 @@ Exit codes: 0 ok, 1 error, 2 usage, 3 denied by policy, 4 login required, 5 vaul
 func newRootCommand(e *env) *cobra.Command {
 	root := &cobra.Command{
 		Use: "claudefs", Short: "Serve Claude Code credentials to containers through a file system", Long: longHelp,
-		SilenceErrors: true, SilenceUsage: true, Args: cobra.NoArgs,
+		SilenceErrors: true, SilenceUsage: true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return flagsFromEnv(cmd, e) },
 	}
 	root.SetIn(e.Stdin)
@@ -76,4 +76,12 @@ func atMost(n int) cobra.PositionalArgs {
 		}
 		return nil
 	}
+}
+
+// needsSubcommand is the body of a command that only groups others.
+func needsSubcommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return usageError{fmt.Errorf("%s: which one? See %s --help", cmd.CommandPath(), cmd.CommandPath())}
+	}
+	return usageError{fmt.Errorf("%s: unknown command %q", cmd.CommandPath(), args[0])}
 }

@@ -14,7 +14,7 @@ import (
 )
 
 func newVaultCommand(e *env) *cobra.Command {
-	cmd := &cobra.Command{Use: "vault", Short: "Show, lock and unlock the vault", Args: exactly(0)}
+	cmd := &cobra.Command{Use: "vault", Short: "Show, lock and unlock the vault", RunE: needsSubcommand}
 	var asJSON bool
 	status := &cobra.Command{Use: "status", Short: "Show what protects the vault", Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return runVaultStatus(cmd, e, asJSON) }}

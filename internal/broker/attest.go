@@ -73,8 +73,13 @@ func (b *Broker) attest(ctx context.Context, v *verdict, t *tree) string {
 // facts asks the runtime and has the kernel confirm its answer. Without a runtime, or for a container that no runtime
 // made, there are none and no error.
 func (b *Broker) facts(ctx context.Context, s *identity.Subject) (*identity.Facts, error) {
-	if b.cfg.Runtime == nil || s.Runtime == "namespace" {
+	if b.cfg.Runtime == nil {
 		return nil, nil
+	}
+	if s.Runtime == "namespace" {
+		// Fail closed: a container with SYS_ADMIN can move itself out of every cgroup that names it, and would then
+		// look like this. What it may do is not known, so a rule that has to know refuses it.
+		return nil, errors.New("no runtime knows the container: its cgroup names none")
 	}
 	f, err := b.cfg.Runtime.Inspect(ctx, s.Container)
 	if err != nil {

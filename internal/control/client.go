@@ -83,7 +83,7 @@ func (c Client) do(ctx context.Context, method, path string, body []byte, out an
 		return fmt.Errorf("ask daemon: %w", err)
 	}
 	resp, err := hc.Do(req)
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) {
 		return fmt.Errorf("ask daemon at %s: %w", c.Socket, ErrNoDaemon)
 	}
 	if err != nil {

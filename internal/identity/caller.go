@@ -42,7 +42,6 @@ var ErrDenied = fmt.Errorf("identity: %w", iofs.ErrPermission)
 var (
 	ErrNoCaller      = fmt.Errorf("%w: caller is outside of the daemon's pid namespace", ErrDenied)
 	ErrCgroup        = fmt.Errorf("%w: cgroup hierarchies name different containers", ErrDenied)
-	ErrHostNamespace = fmt.Errorf("%w: cgroup names a container but the process is in the host's pid namespace", ErrDenied)
 	ErrForged        = fmt.Errorf("%w: cgroup names a container whose first process is in another pid namespace", ErrDenied)
 	ErrNotMounted    = fmt.Errorf("%w: the caller's mount table does not hold this tree", ErrDenied)
 	ErrWholeMount    = fmt.Errorf("%w: the caller's mount table holds the whole mount, not this tree", ErrDenied)

@@ -4,7 +4,9 @@ package e2e
 
 import (
 	"errors"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"testing"
 )
@@ -36,6 +38,34 @@ func enter(t *testing.T, pid int, argv ...string) (out string, code int) {
 	}
 	if cmd.ProcessState.ExitCode() == 98 {
 		t.Fatalf("could not move into the container's cgroup: %s", b)
+	}
+	return string(b), cmd.ProcessState.ExitCode()
+}
+
+// shed moves processes out of every cgroup that names their container, as root in a container with SYS_ADMIN can.
+func shed(t *testing.T, pids []int) {
+	t.Helper()
+	procs, err := filepath.Glob("/sys/fs/cgroup/*/cgroup.procs")
+	if err != nil || len(procs) == 0 {
+		procs = []string{"/sys/fs/cgroup/cgroup.procs"}
+	}
+	for _, p := range procs {
+		for _, pid := range pids {
+			if err := os.WriteFile(p, []byte(itoa(pid)), 0); err != nil {
+				t.Fatalf("move %d to %s: %v", pid, p, err)
+			}
+		}
+	}
+}
+
+// enterNamespaces runs a command in a container's namespaces, but in the host's root cgroups.
+func enterNamespaces(t *testing.T, pid int, argv ...string) (out string, code int) {
+	t.Helper()
+	cmd := exec.Command("nsenter", append([]string{"-t", itoa(pid), "-m", "-u", "-i", "-n", "-p", "-r", "--"}, argv...)...)
+	b, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
 	}
 	return string(b), cmd.ProcessState.ExitCode()
 }
