@@ -16,9 +16,10 @@ import (
 type draftNode struct {
 	fusefs.Inode
 	tree  *treeNode
-	owner identity.Caller // who made it; others may not open it
+	owner identity.Caller // who made it; other users may not open it
 	mode  uint32
 	mtime time.Time
+	inode *fusefs.Inode
 	buf   buffer
 }
 
@@ -36,49 +37,63 @@ func (t *treeNode) draft(name string) *draftNode {
 	return t.drafts[name]
 }
 
-func (t *treeNode) dropDraft(name string) {
-	t.mu.Lock()
-	d := t.drafts[name]
-	delete(t.drafts, name)
-	t.mu.Unlock()
-	if d != nil {
-		d.buf.wipe()
-		t.RmChild(name)
+// removeDraft answers an unlink.
+func (t *treeNode) removeDraft(ctx context.Context, d *draftNode, name string) syscall.Errno {
+	if _, e := d.permit(ctx); e != 0 {
+		return e
 	}
+	t.forget(name, d)
+	return 0
 }
 
-// createDraft makes a draft. That the caller may change the credential file is asked when it tries to, by rename.
-func (t *treeNode) createDraft(ctx context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*fusefs.Inode, fusefs.FileHandle, uint32, syscall.Errno) {
-	d := &draftNode{tree: t, owner: callerOf(ctx), mode: mode & 0o777, mtime: time.Now()}
+// forget drops a draft that still has the name, and wipes it.
+func (t *treeNode) forget(name string, d *draftNode) {
 	t.mu.Lock()
-	old, exists := t.drafts[name]
+	if t.drafts[name] == d {
+		delete(t.drafts, name)
+	}
+	t.mu.Unlock()
+	d.buf.wipe()
+}
+
+// permit asks whether the caller may change the tree's credential file: a draft is a login on its way there, and as
+// secret as that. Another user's draft is refused as another user's file is.
+func (d *draftNode) permit(ctx context.Context) (Change, syscall.Errno) {
+	if e := d.Access(ctx, 0); e != 0 {
+		return nil, e
+	}
+	change, err := d.tree.cfg.Credentials.Write(ctx, callerOf(ctx), d.tree.name)
+	return change, errno(err)
+}
+
+// createDraft makes a draft, or opens the one of that name.
+func (t *treeNode) createDraft(ctx context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*fusefs.Inode, fusefs.FileHandle, uint32, syscall.Errno) {
+	fresh := &draftNode{tree: t, owner: callerOf(ctx), mode: mode & 0o777, mtime: time.Now()}
+	if _, e := fresh.permit(ctx); e != 0 {
+		return nil, nil, 0, e
+	}
+	t.mu.Lock()
+	d, exists := t.drafts[name]
 	switch {
 	case exists && flags&syscall.O_EXCL != 0:
 		t.mu.Unlock()
 		return nil, nil, 0, syscall.EEXIST
-	case exists:
-		d = old
-	case len(t.drafts) >= maxDrafts:
+	case !exists && len(t.drafts) >= maxDrafts:
 		t.mu.Unlock()
 		return nil, nil, 0, syscall.ENOSPC
-	default:
+	case !exists:
+		d = fresh
+		d.inode = t.NewInode(ctx, d, fusefs.StableAttr{Mode: syscall.S_IFREG})
 		t.drafts[name] = d
 	}
 	t.mu.Unlock()
-	ch := d.entry(ctx, out)
-	if !exists {
-		t.AddChild(name, ch, true)
-	}
 	h, ff, e := d.Open(ctx, flags)
-	return ch, h, ff, e
+	return d.entry(out), h, ff, e
 }
 
-func (d *draftNode) entry(ctx context.Context, out *fuse.EntryOut) *fusefs.Inode {
+func (d *draftNode) entry(out *fuse.EntryOut) *fusefs.Inode {
 	d.attr(&out.Attr)
-	if d.EmbeddedInode().StableAttr().Ino != 0 {
-		return d.EmbeddedInode()
-	}
-	return d.tree.NewPersistentInode(ctx, d, fusefs.StableAttr{Mode: syscall.S_IFREG})
+	return d.inode
 }
 
 func (d *draftNode) attr(a *fuse.Attr) {
@@ -118,7 +133,7 @@ func (d *draftNode) Access(ctx context.Context, _ uint32) syscall.Errno {
 
 // Open implements fs.NodeOpener. The node is its own handle: the content belongs to the name, not to one open.
 func (d *draftNode) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uint32, syscall.Errno) {
-	if e := d.Access(ctx, 0); e != 0 {
+	if _, e := d.permit(ctx); e != 0 {
 		return nil, 0, e
 	}
 	if flags&syscall.O_TRUNC != 0 {
@@ -150,31 +165,39 @@ func (h draftHandle) Fsync(context.Context, uint32) syscall.Errno { return 0 }
 
 // renameDraft publishes a draft that is renamed over the credential file, or gives it another draft's name.
 func (t *treeNode) renameDraft(ctx context.Context, d *draftNode, name, newName string) syscall.Errno {
-	if newName != credentialName {
-		if !virtualName(newName) || newName == lockName {
-			return syscall.EXDEV
-		}
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		delete(t.drafts, name)
-		t.drafts[newName] = d
-		return 0
-	}
-	if e := d.Access(ctx, 0); e != 0 {
+	change, e := d.permit(ctx)
+	if e != 0 {
 		return e
 	}
-	change, err := t.cfg.Credentials.Write(ctx, callerOf(ctx), t.name)
-	if err != nil {
-		return errno(err)
+	if newName != credentialName {
+		return t.rename(ctx, d, name, newName)
 	}
 	content := d.buf.content()
 	defer clear(content)
 	if err := change.Publish(ctx, content); err != nil {
 		return errno(err)
 	}
+	t.forget(name, d)
+	return 0
+}
+
+// rename gives a draft another draft's name; one that had it is dropped.
+func (t *treeNode) rename(ctx context.Context, d *draftNode, name, newName string) syscall.Errno {
+	if !virtualName(newName) || newName == lockName {
+		return syscall.EXDEV
+	}
+	if old := t.draft(newName); old != nil && old != d {
+		if _, e := old.permit(ctx); e != 0 {
+			return e
+		}
+		t.forget(newName, old)
+	}
 	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.drafts[name] != d {
+		return syscall.ENOENT
+	}
 	delete(t.drafts, name)
-	t.mu.Unlock()
-	d.buf.wipe()
+	t.drafts[newName] = d
 	return 0
 }

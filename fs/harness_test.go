@@ -73,7 +73,7 @@ func (s *fileSource) Stat(string) (fs.Stat, error) {
 	if err != nil {
 		return fs.Stat{}, err
 	}
-	return fs.Stat{Version: uint64(st.ModTime().UnixNano()), Size: st.Size(), ModTime: st.ModTime()}, nil
+	return fs.Stat{Version: uint64(st.ModTime().UnixNano()) ^ uint64(st.Size())<<32, Size: st.Size(), ModTime: st.ModTime()}, nil
 }
 
 func (s *fileSource) Open(_ context.Context, c identity.Caller, tree string) (*fs.Snapshot, error) {

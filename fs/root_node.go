@@ -91,17 +91,8 @@ func (r *rootNode) tree(ctx context.Context, name string) (*treeNode, error) {
 }
 
 func newTreeNode(cfg *Config, name string, fd int, st *unix.Stat_t) *treeNode {
-	t := &treeNode{cfg: cfg, name: name, born: time.Unix(st.Mtim.Unix()), drafts: map[string]*draftNode{}}
+	t := &treeNode{cfg: cfg, name: name, dir: fd, born: time.Unix(st.Mtim.Unix()), drafts: map[string]*draftNode{}}
 	t.stateNode.tree = t
-	t.RootData = &fusefs.LoopbackRoot{
-		// Through /proc/self/fd the path starts at the directory itself, whatever the modes above it.
-		Path:     fmt.Sprintf("/proc/self/fd/%d", fd),
-		Dev:      st.Dev,
-		RootNode: t,
-		NewNode: func(root *fusefs.LoopbackRoot, _ *fusefs.Inode, _ string, _ *syscall.Stat_t) fusefs.InodeEmbedder {
-			return &stateNode{LoopbackNode: fusefs.LoopbackNode{RootData: root}, tree: t}
-		},
-	}
 	return t
 }
 

@@ -2,12 +2,10 @@ package fs
 
 import (
 	"context"
-	"path/filepath"
 	"sync"
 	"syscall"
 
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
-	"golang.org/x/sys/unix"
 )
 
 // screenTail is how many bytes of the last write are looked at again with the next one, so that a token cut in two
@@ -25,20 +23,15 @@ type stateHandle struct {
 	end  int64 // where the last write ended
 }
 
-func newStateHandle(fh fusefs.FileHandle, t *treeNode) fusefs.FileHandle {
-	lf, ok := fh.(*fusefs.LoopbackFile)
-	if !ok {
-		return fh
-	}
-	return &stateHandle{LoopbackFile: lf, tree: t}
+// newStateHandle takes ownership of fd.
+func newStateHandle(fd int, t *treeNode) *stateHandle {
+	return &stateHandle{LoopbackFile: fusefs.NewLoopbackFile(fd).(*fusefs.LoopbackFile), tree: t}
 }
 
-// loopbackHandle is what go-fuse's loopback expects.
-func loopbackHandle(fh fusefs.FileHandle) fusefs.FileHandle {
-	if h, ok := fh.(*stateHandle); ok {
-		return h.LoopbackFile
-	}
-	return fh
+// fd is the backing descriptor; it is good as long as the handle is.
+func (h *stateHandle) fd() int {
+	fd, _ := h.LoopbackFile.PassthroughFd()
+	return fd
 }
 
 // PassthroughFd keeps the kernel's passthrough off: writes have to be seen.
@@ -77,15 +70,6 @@ func (h *stateHandle) screen(data []byte, off int64) error {
 	h.tail = append(h.tail[:0], text[max(0, len(text)-screenTail):]...)
 	h.end = off + int64(len(data))
 	return nil
-}
-
-func (n *stateNode) backingPath() string {
-	return filepath.Join(n.RootData.Path, n.Path(n.tree.EmbeddedInode()))
-}
-
-func (n *stateNode) accessBacking(mask uint32) syscall.Errno {
-	// AT_EACCESS: with the thread's file system ids, not its real ones.
-	return fusefs.ToErrno(unix.Faccessat2(unix.AT_FDCWD, n.backingPath(), mask, unix.AT_EACCESS))
 }
 
 var (

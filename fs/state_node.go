@@ -7,15 +7,17 @@ import (
 
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 )
 
 // stateTimeout is how long the kernel may use a state file's name and attributes: with 0 a directory walk takes ten
 // times as long.
 const stateTimeout = time.Second
 
-// stateNode is a file or directory below a tree's state directory. It is go-fuse's loopback, run as the caller.
+// stateNode is a file or directory below a tree's state directory. Each operation runs as the caller, and resolves
+// its path confined to the tree (beneath.go); go-fuse's own loopback follows symlinks that appear meanwhile.
 type stateNode struct {
-	fusefs.LoopbackNode
+	fusefs.Inode
 	tree *treeNode
 }
 
@@ -24,47 +26,15 @@ var (
 	_ fusefs.NodeCreater        = (*stateNode)(nil)
 	_ fusefs.NodeOpener         = (*stateNode)(nil)
 	_ fusefs.NodeOpendirHandler = (*stateNode)(nil)
-	_ fusefs.NodeAccesser       = (*stateNode)(nil)
 	_ fusefs.NodeTmpfiler       = (*stateNode)(nil)
-	_ fusefs.NodeCopyFileRanger = (*stateNode)(nil)
+	_ fusefs.NodeMkdirer        = (*stateNode)(nil)
+	_ fusefs.NodeMknoder        = (*stateNode)(nil)
+	_ fusefs.NodeSymlinker      = (*stateNode)(nil)
+	_ fusefs.NodeLinker         = (*stateNode)(nil)
+	_ fusefs.NodeRenamer        = (*stateNode)(nil)
+	_ fusefs.NodeUnlinker       = (*stateNode)(nil)
+	_ fusefs.NodeRmdirer        = (*stateNode)(nil)
 )
-
-func cacheEntry(out *fuse.EntryOut) {
-	out.SetEntryTimeout(stateTimeout)
-	out.SetAttrTimeout(stateTimeout)
-}
-
-// Lookup implements fs.NodeLookuper.
-func (n *stateNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (ch *fusefs.Inode, e syscall.Errno) {
-	return n.made(ctx, out, func() (*fusefs.Inode, syscall.Errno) { return n.LoopbackNode.Lookup(ctx, name, out) })
-}
-
-// Mkdir implements fs.NodeMkdirer.
-func (n *stateNode) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
-	return n.made(ctx, out, func() (*fusefs.Inode, syscall.Errno) { return n.LoopbackNode.Mkdir(ctx, name, mode, out) })
-}
-
-// Mknod implements fs.NodeMknoder: regular files, FIFOs and sockets; no devices.
-func (n *stateNode) Mknod(ctx context.Context, name string, mode, dev uint32, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
-	if t := mode & syscall.S_IFMT; t == syscall.S_IFBLK || t == syscall.S_IFCHR {
-		return nil, syscall.EPERM
-	}
-	return n.made(ctx, out, func() (*fusefs.Inode, syscall.Errno) { return n.LoopbackNode.Mknod(ctx, name, mode, dev, out) })
-}
-
-// Symlink implements fs.NodeSymlinker.
-func (n *stateNode) Symlink(ctx context.Context, target, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
-	return n.made(ctx, out, func() (*fusefs.Inode, syscall.Errno) { return n.LoopbackNode.Symlink(ctx, target, name, out) })
-}
-
-// Link implements fs.NodeLinker.
-func (n *stateNode) Link(ctx context.Context, target fusefs.InodeEmbedder, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
-	s, ok := target.(*stateNode)
-	if !ok || s.tree != n.tree {
-		return nil, syscall.EXDEV
-	}
-	return n.made(ctx, out, func() (*fusefs.Inode, syscall.Errno) { return n.LoopbackNode.Link(ctx, &s.LoopbackNode, name, out) })
-}
 
 // asCaller asks the gate and runs do as the caller.
 func (t *treeNode) asCaller(ctx context.Context, do func() syscall.Errno) syscall.Errno {
@@ -74,62 +44,157 @@ func (t *treeNode) asCaller(ctx context.Context, do func() syscall.Errno) syscal
 	return asCaller(ctx, do)
 }
 
-// made runs a request that answers with an entry, as the caller, and lets the kernel cache what it gave.
-func (n *stateNode) made(ctx context.Context, out *fuse.EntryOut, do func() (*fusefs.Inode, syscall.Errno)) (ch *fusefs.Inode, e syscall.Errno) {
-	e = n.tree.asCaller(ctx, func() (e syscall.Errno) {
-		ch, e = do()
-		return e
+// enter looks name up after do has made it, and lets the kernel cache the entry.
+func (n *stateNode) enter(ctx context.Context, name string, out *fuse.EntryOut, do func(dir int) error) (*fusefs.Inode, syscall.Errno) {
+	var st unix.Statx_t
+	e := n.tree.asCaller(ctx, func() syscall.Errno {
+		if do != nil {
+			if e := n.inside(do); e != 0 {
+				return e
+			}
+		}
+		var err error
+		st, err = n.child(name, out)
+		return fusefs.ToErrno(err)
 	})
-	if e == 0 {
-		cacheEntry(out)
+	if e != 0 {
+		return nil, e
 	}
-	return ch, e
+	out.SetEntryTimeout(stateTimeout)
+	out.SetAttrTimeout(stateTimeout)
+	return n.NewInode(ctx, &stateNode{tree: n.tree}, stable(&st)), 0
+}
+
+// Lookup implements fs.NodeLookuper.
+func (n *stateNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	return n.enter(ctx, name, out, nil)
+}
+
+// Mkdir implements fs.NodeMkdirer.
+func (n *stateNode) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	return n.enter(ctx, name, out, func(dir int) error { return unix.Mkdirat(dir, name, mode) })
+}
+
+// Mknod implements fs.NodeMknoder: regular files, FIFOs and sockets; no devices.
+func (n *stateNode) Mknod(ctx context.Context, name string, mode, _ uint32, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	if t := mode & syscall.S_IFMT; t == syscall.S_IFBLK || t == syscall.S_IFCHR {
+		return nil, syscall.EPERM
+	}
+	return n.enter(ctx, name, out, func(dir int) error { return unix.Mknodat(dir, name, mode, 0) })
+}
+
+// Symlink implements fs.NodeSymlinker.
+func (n *stateNode) Symlink(ctx context.Context, target, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	return n.enter(ctx, name, out, func(dir int) error { return unix.Symlinkat(target, dir, name) })
+}
+
+// Link implements fs.NodeLinker.
+func (n *stateNode) Link(ctx context.Context, target fusefs.InodeEmbedder, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	s, ok := target.(*stateNode)
+	if !ok || s.tree != n.tree {
+		return nil, syscall.EXDEV
+	}
+	from, parent := s.Parent()
+	dir, ok := stateDirOf(parent)
+	if !ok {
+		return nil, syscall.EXDEV // an O_TMPFILE or deleted file has no name to link from
+	}
+	return n.enter(ctx, name, out, func(to int) error {
+		return errorOf(dir.inside(func(fd int) error { return unix.Linkat(fd, from, to, name, 0) }))
+	})
+}
+
+// stateDirOf is the state directory of an inode.
+func stateDirOf(i *fusefs.Inode) (*stateNode, bool) {
+	if i == nil {
+		return nil, false
+	}
+	switch d := i.Operations().(type) {
+	case *treeNode:
+		return &d.stateNode, true
+	case *stateNode:
+		return d, true
+	}
+	return nil, false
+}
+
+// errorOf is the error of an errno, nil for 0.
+func errorOf(e syscall.Errno) error {
+	if e == 0 {
+		return nil
+	}
+	return e
 }
 
 // Create implements fs.NodeCreater.
-func (n *stateNode) Create(ctx context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (ch *fusefs.Inode, fh fusefs.FileHandle, ff uint32, e syscall.Errno) {
-	e = n.tree.asCaller(ctx, func() (e syscall.Errno) {
-		ch, fh, ff, e = n.LoopbackNode.Create(ctx, name, flags, mode, out)
-		return e
+func (n *stateNode) Create(ctx context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*fusefs.Inode, fusefs.FileHandle, uint32, syscall.Errno) {
+	return n.makeFile(ctx, out, func(dir int) (int, error) {
+		return unix.Openat(dir, name, fileFlags(flags)|unix.O_CREAT|unix.O_NOFOLLOW, mode)
 	})
-	if e != 0 {
-		return nil, nil, 0, e
-	}
-	cacheEntry(out)
-	return ch, newStateHandle(fh, n.tree), ff, 0
 }
 
 // Tmpfile implements fs.NodeTmpfiler.
-func (n *stateNode) Tmpfile(ctx context.Context, flags, mode uint32, out *fuse.EntryOut) (ch *fusefs.Inode, fh fusefs.FileHandle, ff uint32, e syscall.Errno) {
-	e = n.tree.asCaller(ctx, func() (e syscall.Errno) {
-		ch, fh, ff, e = n.LoopbackNode.Tmpfile(ctx, flags, mode, out)
-		return e
+func (n *stateNode) Tmpfile(ctx context.Context, flags, mode uint32, out *fuse.EntryOut) (*fusefs.Inode, fusefs.FileHandle, uint32, syscall.Errno) {
+	return n.makeFile(ctx, out, func(dir int) (int, error) {
+		return unix.Openat(dir, ".", fileFlags(flags)|unix.O_TMPFILE, mode)
+	})
+}
+
+func (n *stateNode) makeFile(ctx context.Context, out *fuse.EntryOut, open func(dir int) (int, error)) (*fusefs.Inode, fusefs.FileHandle, uint32, syscall.Errno) {
+	var fd int
+	var st unix.Statx_t
+	e := n.tree.asCaller(ctx, func() syscall.Errno {
+		return n.inside(func(dir int) (err error) {
+			if fd, err = open(dir); err != nil {
+				return err
+			}
+			if err = describe(fd, &st, &out.Attr); err != nil {
+				_ = unix.Close(fd)
+			}
+			return err
+		})
 	})
 	if e != 0 {
 		return nil, nil, 0, e
 	}
-	return ch, newStateHandle(fh, n.tree), ff, 0
+	out.SetEntryTimeout(stateTimeout)
+	out.SetAttrTimeout(stateTimeout)
+	return n.NewInode(ctx, &stateNode{tree: n.tree}, stable(&st)), newStateHandle(fd, n.tree), 0, 0
+}
+
+// fileFlags are the open flags that go to the backing file. The kernel gives offsets itself, so O_APPEND would write
+// twice as far.
+func fileFlags(flags uint32) int {
+	return int(flags&^(syscall.O_APPEND|fuse.FMODE_EXEC)) | unix.O_CLOEXEC | unix.O_NONBLOCK
 }
 
 // Open implements fs.NodeOpener.
-func (n *stateNode) Open(ctx context.Context, flags uint32) (fh fusefs.FileHandle, ff uint32, e syscall.Errno) {
-	e = n.tree.asCaller(ctx, func() (e syscall.Errno) {
-		fh, ff, e = n.LoopbackNode.Open(ctx, flags)
-		return e
+func (n *stateNode) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uint32, syscall.Errno) {
+	var fd int
+	e := n.tree.asCaller(ctx, func() syscall.Errno {
+		var err error
+		fd, err = n.tree.open(n.rel(), fileFlags(flags)|unix.O_NOFOLLOW, 0)
+		return fusefs.ToErrno(err)
 	})
 	if e != 0 {
 		return nil, 0, e
 	}
-	return newStateHandle(fh, n.tree), ff, 0
+	return newStateHandle(fd, n.tree), 0, 0
 }
 
 // OpendirHandle implements fs.NodeOpendirHandler.
-func (n *stateNode) OpendirHandle(ctx context.Context, flags uint32) (fh fusefs.FileHandle, ff uint32, e syscall.Errno) {
-	e = n.tree.asCaller(ctx, func() (e syscall.Errno) {
-		fh, ff, e = n.LoopbackNode.OpendirHandle(ctx, flags)
-		return e
+func (n *stateNode) OpendirHandle(ctx context.Context, _ uint32) (fh fusefs.FileHandle, ff uint32, e syscall.Errno) {
+	e = n.tree.asCaller(ctx, func() syscall.Errno {
+		return n.inside(func(dir int) error {
+			ds, e := fusefs.NewLoopbackDirStream(procPath(dir))
+			fh = ds
+			return errorOf(e)
+		})
 	})
-	return fh, ff, e
+	if e != 0 {
+		return nil, 0, e
+	}
+	return fh, 0, 0
 }
 
 // Rename implements fs.NodeRenamer, between directories of one tree.
@@ -139,70 +204,32 @@ func (n *stateNode) Rename(ctx context.Context, name string, newParent fusefs.In
 		return e
 	}
 	return n.tree.asCaller(ctx, func() syscall.Errno {
-		return n.LoopbackNode.Rename(ctx, name, &to.LoopbackNode, newName, flags)
+		return n.inside(func(from int) error {
+			return errorOf(to.inside(func(dir int) error { return unix.Renameat2(from, name, dir, newName, uint(flags)) }))
+		})
 	})
 }
 
 // target is the state directory behind newParent. A name that is virtual there cannot be reached by rename: EXDEV
 // makes callers copy, and a copy goes through the write firewall.
 func (n *stateNode) target(newParent fusefs.InodeEmbedder, newName string) (*stateNode, syscall.Errno) {
-	switch p := newParent.(type) {
-	case *treeNode:
-		if virtualName(newName) {
-			return nil, syscall.EXDEV
-		}
-		if p == n.tree {
-			return &p.stateNode, 0
-		}
-	case *stateNode:
-		if p.tree == n.tree {
-			return p, 0
-		}
+	dir, ok := stateDirOf(newParent.EmbeddedInode())
+	if !ok || dir.tree != n.tree || dir == &n.tree.stateNode && virtualName(newName) {
+		return nil, syscall.EXDEV
 	}
-	return nil, syscall.EXDEV
+	return dir, 0
 }
 
 // Unlink implements fs.NodeUnlinker.
 func (n *stateNode) Unlink(ctx context.Context, name string) syscall.Errno {
-	return n.tree.asCaller(ctx, func() syscall.Errno { return n.LoopbackNode.Unlink(ctx, name) })
+	return n.tree.asCaller(ctx, func() syscall.Errno {
+		return n.inside(func(dir int) error { return unix.Unlinkat(dir, name, 0) })
+	})
 }
 
 // Rmdir implements fs.NodeRmdirer.
 func (n *stateNode) Rmdir(ctx context.Context, name string) syscall.Errno {
-	return n.tree.asCaller(ctx, func() syscall.Errno { return n.LoopbackNode.Rmdir(ctx, name) })
-}
-
-// Readlink implements fs.NodeReadlinker.
-func (n *stateNode) Readlink(ctx context.Context) (target []byte, e syscall.Errno) {
-	e = n.tree.asCaller(ctx, func() (e syscall.Errno) {
-		target, e = n.LoopbackNode.Readlink(ctx)
-		return e
+	return n.tree.asCaller(ctx, func() syscall.Errno {
+		return n.inside(func(dir int) error { return unix.Unlinkat(dir, name, unix.AT_REMOVEDIR) })
 	})
-	return target, e
-}
-
-// Getattr implements fs.NodeGetattrer.
-func (n *stateNode) Getattr(ctx context.Context, fh fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	// As the daemon: the caller has the inode already, and fstat must work on a file it opened before it lost rights.
-	e := n.LoopbackNode.Getattr(ctx, fh, out)
-	out.SetTimeout(stateTimeout)
-	return e
-}
-
-// Setattr implements fs.NodeSetattrer.
-func (n *stateNode) Setattr(ctx context.Context, fh fusefs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
-	e := n.tree.asCaller(ctx, func() syscall.Errno { return n.LoopbackNode.Setattr(ctx, loopbackHandle(fh), in, out) })
-	out.SetTimeout(stateTimeout)
-	return e
-}
-
-// Access implements fs.NodeAccesser: access(2), chdir(2). The backing file system answers.
-func (n *stateNode) Access(ctx context.Context, mask uint32) syscall.Errno {
-	return n.tree.asCaller(ctx, func() syscall.Errno { return n.accessBacking(mask) })
-}
-
-// CopyFileRange implements fs.NodeCopyFileRanger between state files.
-func (n *stateNode) CopyFileRange(ctx context.Context, in fusefs.FileHandle, offIn uint64, out *fusefs.Inode,
-	outFh fusefs.FileHandle, offOut, length, flags uint64) (uint32, syscall.Errno) {
-	return n.LoopbackNode.CopyFileRange(ctx, loopbackHandle(in), offIn, out, loopbackHandle(outFh), offOut, length, flags)
 }

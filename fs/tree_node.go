@@ -9,6 +9,7 @@ import (
 
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 )
 
 // The names that are virtual in a tree's top directory.
@@ -31,6 +32,7 @@ type treeNode struct {
 	stateNode
 	cfg  *Config
 	name string
+	dir  int       // O_PATH descriptor of the state directory, held for good
 	born time.Time // when its state directory last changed before we served it
 
 	mu     sync.Mutex
@@ -52,9 +54,10 @@ func asSeen(ctx context.Context, a *fuse.Attr) {
 }
 
 // Getattr implements fs.NodeGetattrer.
-func (t *treeNode) Getattr(ctx context.Context, fh fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	if e := t.LoopbackNode.Getattr(ctx, fh, out); e != 0 {
-		return e
+func (t *treeNode) Getattr(ctx context.Context, _ fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	var st unix.Statx_t
+	if err := describe(t.dir, &st, &out.Attr); err != nil {
+		return fusefs.ToErrno(err)
 	}
 	t.topAttr(ctx, &out.Attr)
 	return 0
@@ -68,7 +71,7 @@ func (t *treeNode) topAttr(ctx context.Context, a *fuse.Attr) {
 
 // Setattr implements fs.NodeSetattrer. Owner and mode of the top directory are what each caller sees as its own; a
 // change of them is accepted and has no effect.
-func (t *treeNode) Setattr(ctx context.Context, fh fusefs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
+func (t *treeNode) Setattr(ctx context.Context, fh fusefs.FileHandle, _ *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
 	return t.Getattr(ctx, fh, out)
 }
 
@@ -81,7 +84,7 @@ func (t *treeNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) 
 		return t.lookupLock(ctx, out)
 	case strings.HasPrefix(name, credentialName):
 		if d := t.draft(name); d != nil {
-			return d.entry(ctx, out), 0
+			return d.entry(out), 0
 		}
 	}
 	return t.stateNode.Lookup(ctx, name, out)
@@ -138,12 +141,11 @@ func (t *treeNode) Link(ctx context.Context, target fusefs.InodeEmbedder, name s
 
 // Unlink implements fs.NodeUnlinker.
 func (t *treeNode) Unlink(ctx context.Context, name string) syscall.Errno {
-	switch {
-	case name == credentialName:
+	if name == credentialName {
 		return t.removeCredential(ctx)
-	case strings.HasPrefix(name, credentialName) && t.draft(name) != nil:
-		t.dropDraft(name)
-		return 0
+	}
+	if d := t.draft(name); d != nil {
+		return t.removeDraft(ctx, d, name)
 	}
 	return t.stateNode.Unlink(ctx, name)
 }
@@ -182,7 +184,7 @@ func (t *treeNode) OpendirHandle(context.Context, uint32) (fusefs.FileHandle, ui
 func (t *treeNode) entries(ctx context.Context) ([]fuse.DirEntry, syscall.Errno) {
 	var list []fuse.DirEntry
 	e := t.asCaller(ctx, func() syscall.Errno {
-		ds, e := fusefs.NewLoopbackDirStream(t.RootData.Path)
+		ds, e := fusefs.NewLoopbackDirStream(procPath(t.dir))
 		if e != 0 {
 			return e
 		}

@@ -1,0 +1,94 @@
+package fs
+
+import (
+	"errors"
+	"path"
+	"strconv"
+	"syscall"
+
+	fusefs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// confined is how every path below a tree is resolved: from the tree's own directory, never upwards, never through a
+// symlink, never onto another file system. The kernel resolved the caller's symlinks before it asked us; one that
+// appears now was put there meanwhile, to lead us somewhere else on the host.
+const confined = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV
+
+// resolveTries bounds how often a resolution is repeated that a concurrent rename disturbed (EAGAIN).
+const resolveTries = 64
+
+// open resolves rel below the tree's directory.
+func (t *treeNode) open(rel string, flags int, mode uint32) (fd int, err error) {
+	how := unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Resolve: confined}
+	if flags&(unix.O_CREAT|unix.O_TMPFILE) != 0 {
+		how.Mode = uint64(mode)
+	}
+	if rel == "" {
+		rel = "."
+	}
+	for range resolveTries {
+		fd, err = unix.Openat2(t.dir, rel, &how)
+		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
+			return fd, err
+		}
+	}
+	return -1, unix.EBUSY
+}
+
+// rel is the node's path below the tree's directory, "" for the tree itself.
+func (n *stateNode) rel() string { return n.Path(n.tree.EmbeddedInode()) }
+
+// here runs do with a descriptor of the node itself, symlink or not.
+func (n *stateNode) here(do func(fd int) error) syscall.Errno {
+	return n.tree.at(n.rel(), unix.O_PATH|unix.O_NOFOLLOW, do)
+}
+
+// inside runs do with a descriptor of the directory n.
+func (n *stateNode) inside(do func(dir int) error) syscall.Errno {
+	return n.tree.at(n.rel(), unix.O_PATH|unix.O_DIRECTORY, do)
+}
+
+func (t *treeNode) at(rel string, flags int, do func(fd int) error) syscall.Errno {
+	fd, err := t.open(rel, flags, 0)
+	if err != nil {
+		return fusefs.ToErrno(err)
+	}
+	defer unix.Close(fd)
+	return fusefs.ToErrno(do(fd))
+}
+
+// procPath names an open descriptor for the calls that take paths only; the kernel follows it to that very inode.
+func procPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
+
+// child describes name in the directory n and makes its inode.
+func (n *stateNode) child(name string, out *fuse.EntryOut) (unix.Statx_t, error) {
+	var st unix.Statx_t
+	fd, err := n.tree.open(path.Join(n.rel(), name), unix.O_PATH|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return st, err
+	}
+	defer unix.Close(fd)
+	return st, describe(fd, &st, &out.Attr)
+}
+
+// describe fills in attributes from an open descriptor.
+func describe(fd int, st *unix.Statx_t, out *fuse.Attr) error {
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS|unix.STATX_BTIME, st); err != nil {
+		return err
+	}
+	out.Ino, out.Size, out.Blocks, out.Blksize = st.Ino, st.Size, st.Blocks, st.Blksize
+	out.Mode, out.Nlink, out.Uid, out.Gid = uint32(st.Mode), st.Nlink, st.Uid, st.Gid
+	out.Rdev = uint32(unix.Mkdev(st.Rdev_major, st.Rdev_minor))
+	out.Atime, out.Atimensec = uint64(st.Atime.Sec), st.Atime.Nsec
+	out.Mtime, out.Mtimensec = uint64(st.Mtime.Sec), st.Mtime.Nsec
+	out.Ctime, out.Ctimensec = uint64(st.Ctime.Sec), st.Ctime.Nsec
+	return nil
+}
+
+// stable identifies a backing file: inode numbers come again after an unlink, with another time of birth.
+func stable(st *unix.Statx_t) fusefs.StableAttr {
+	gen := uint64(st.Btime.Sec)*1e9 + uint64(st.Btime.Nsec)
+	return fusefs.StableAttr{Mode: uint32(st.Mode) & syscall.S_IFMT, Ino: st.Ino, Gen: max(gen, 1)}
+}
