@@ -24,7 +24,6 @@ type Config struct {
 	// AllowOther lets other users than the daemon's in; containers with other uids need it. Without root it needs
 	// user_allow_other in /etc/fuse.conf.
 	AllowOther bool
-	Debug      bool // log every request
 	Log        *slog.Logger
 }
 
@@ -68,7 +67,6 @@ func options(cfg *Config) *fusefs.Options {
 			DirectMountFlags: unix.MS_NOSUID | unix.MS_NODEV,
 			// The kernel then answers every xattr call with EOPNOTSUPP itself, which Docker and mv expect.
 			DisableXAttrs: true,
-			Debug:         cfg.Debug,
 			Logger:        log.New(slogWriter{cfg.Log}, "", 0),
 			// O_TRUNC arrives with OPEN and not as a truncation without handle.
 			ExtraCapabilities: fuse.CAP_ATOMIC_O_TRUNC,

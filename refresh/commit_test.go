@@ -125,7 +125,11 @@ func TestLoginDuringGrant(t *testing.T) {
 				}
 				e.store.version++
 				e.store.mu.Unlock()
+				begun := time.Now()
 				wantErr(t, <-done, vault.ErrConflict)
+				if took := time.Since(begun); took > 2*time.Second {
+					t.Errorf("tried for %v to store what nobody wants", took)
+				}
 				if got := e.store.record(account); !remove && !got.AccessToken.Equal(next.AccessToken) {
 					t.Error("the new login was overwritten")
 				} else if remove && got.Account != "" {
@@ -187,6 +191,20 @@ func TestDoubtStays(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The refusal of a token that was in doubt settles the doubt.
+func TestDoubtEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t, refreshtest.Config{}, nil)
+		e.change(func(c *vault.Credential) { c.Intent = &vault.Intent{ID: "1", At: time.Now()} })
+		e.srv.Spend(e.login.RefreshToken) // what the earlier process did before it died
+		_, err := e.r.Force(t.Context(), account)
+		wantErr(t, err, refresh.ErrLoginRequired)
+		if c := e.store.record(account); c.Intent != nil || c.State != vault.StateDead {
+			t.Errorf("got state %s and intent %v, want a dead login without doubt", c.State, c.Intent)
+		}
+	})
 }
 
 // An answer is lost: the same token is sent again at once, which a server with a grace forgives.

@@ -85,6 +85,7 @@ func (b *bus) stop(t *testing.T, daemon *exec.Cmd) {
 // run starts a daemon that ends with the test.
 func run(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // when the test is killed too
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

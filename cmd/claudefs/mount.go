@@ -18,7 +18,6 @@ type mountOptions struct {
 	account string
 	vault   string
 	daemon  bool
-	debug   bool
 }
 
 func newMountCommand(e *env) *cobra.Command {
@@ -39,7 +38,6 @@ Policies: shared, project, isolated, or a file (claudefs policy show NAME prints
 	f.StringVar(&o.account, "account", "", "`name` of the account of shared trees (default \"default\"), and of others without their own")
 	f.StringVar(&o.vault, "vault", "", "what protects a new vault: `auto|keyring|kernel|passphrase`")
 	f.BoolVar(&o.daemon, "daemon", false, "return as soon as the mount answers, and go on in the background")
-	f.BoolVar(&o.debug, "debug", false, "log every request (needs --log-level debug)")
 	return cmd
 }
 
@@ -86,7 +84,7 @@ func (o *mountOptions) options(e *env, args []string) (*daemon.Options, error) {
 		return nil, err
 	}
 	opt := &daemon.Options{Config: c, Mountpoint: c.Mountpoint(), PolicyName: o.policy, Policy: p, Account: "default",
-		Debug: o.debug, Log: log, Passphrase: e.passphrase(c)}
+		Log: log, Passphrase: e.passphrase(c)}
 	if len(args) == 1 {
 		if opt.Mountpoint, err = filepath.Abs(args[0]); err != nil {
 			return nil, fmt.Errorf("find mountpoint: %w", err)

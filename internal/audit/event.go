@@ -57,15 +57,6 @@ type Event struct {
 	Previous string `json:"prev"`
 }
 
-// Durable reports whether the record is synced before the log goes on.
-func (e *Event) durable() bool {
-	switch e.Action {
-	case ActionRead, ActionRefresh:
-		return false
-	}
-	return true
-}
-
 // Describe fills in who asked.
 func (e *Event) Describe(c identity.Caller, s *identity.Subject, f *identity.Facts) {
 	uid := c.UID
@@ -76,4 +67,14 @@ func (e *Event) Describe(c identity.Caller, s *identity.Subject, f *identity.Fac
 	if f != nil {
 		e.Name, e.Image = f.Name, f.Image
 	}
+}
+
+// durable reports whether the record is synced before the log goes on: changes of logins are, what containers can
+// cause at will is not, or one of them could slow all the others down.
+func (e *Event) durable() bool {
+	switch e.Action {
+	case ActionRead, ActionRefresh, ActionWrite, ActionAbsorb, ActionLogout:
+		return false
+	}
+	return e.Outcome == Allowed
 }

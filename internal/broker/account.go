@@ -20,7 +20,7 @@ var errNoAccount = fmt.Errorf("no login for the tree: %w", iofs.ErrPermission)
 
 // choose picks the account for a decision: the login that was made inside the tree, the rule's, or the level's.
 func (b *Broker) choose(d policy.Decision, t *tree, doc *document) (vault.AccountID, error) {
-	if doc.Account != "" && b.exists(doc.Account) {
+	if doc.Account != "" && d.Login == policy.LoginCapture && b.exists(doc.Account) {
 		return doc.Account, nil
 	}
 	if d.Account != "" {
@@ -67,6 +67,6 @@ func (b *Broker) expected(t *tree, doc *document) (pin, bool) {
 	if !ok {
 		return pin{}, false
 	}
-	a, err := b.choose(policy.Decision{Level: level, Account: account}, t, doc)
+	a, err := b.choose(policy.Decision{Level: level, Account: account, Login: policy.LoginCapture}, t, doc)
 	return pin{account: a, refresh: policy.RefreshSurrogate}, err == nil
 }

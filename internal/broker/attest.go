@@ -100,11 +100,24 @@ func (b *Broker) undeclared(f *identity.Facts, tree string) string {
 	if f == nil {
 		return ""
 	}
-	want := filepath.Join(b.cfg.Mountpoint, tree)
 	for _, m := range f.Mounts {
-		if m.Source == want || m.Type == "volume" {
+		if filepath.Base(m.Source) == tree && b.isMountpoint(filepath.Dir(m.Source)) {
 			return ""
 		}
 	}
 	return "container holds the tree but was not started with a mount of it"
+}
+
+// isMountpoint reports whether dir is our mountpoint, also when it is spelled through symlinks above it. The
+// mountpoint itself is not touched: that would be a request to ourselves.
+func (b *Broker) isMountpoint(dir string) bool {
+	if dir == b.cfg.Mountpoint {
+		return true
+	}
+	if filepath.Base(dir) != filepath.Base(b.cfg.Mountpoint) {
+		return false
+	}
+	theirs, err1 := filepath.EvalSymlinks(filepath.Dir(dir))
+	ours, err2 := filepath.EvalSymlinks(filepath.Dir(b.cfg.Mountpoint))
+	return err1 == nil && err2 == nil && theirs == ours
 }

@@ -18,7 +18,8 @@ import (
 type Attestor interface {
 	Resolve(context.Context, identity.Caller) (*identity.Subject, error)
 	ConfirmInit(s *identity.Subject, init uint32) error
-	NamespaceAlive(pidNamespace uint64) bool
+	Witness(*identity.Subject) (identity.Process, error)
+	Alive(identity.Process) bool
 }
 
 // Tokens hands out and renews access tokens.

@@ -53,7 +53,7 @@ func (c *change) Publish(ctx context.Context, content []byte) error {
 	case kindForeign:
 		return c.deny("refresh token is a surrogate of another tree")
 	case kindLogin:
-		return c.capture(ctx, f, p.account)
+		return c.capture(ctx, f, doc, p.account)
 	default:
 		return c.absorb(f.Others)
 	}
@@ -97,14 +97,14 @@ func (c *change) logout(others vault.Secret, removed bool) error {
 }
 
 // capture takes a login made inside the tree into the vault. Refusing it loses it: the client reports success anyway.
-func (c *change) capture(ctx context.Context, f *credfile.File, current vault.AccountID) error {
+func (c *change) capture(ctx context.Context, f *credfile.File, doc *document, current vault.AccountID) error {
 	if c.v.decision.Login != policy.LoginCapture {
 		return c.deny("a login was made inside the tree, and the rule says login: deny; it is lost")
 	}
 	if err := f.CheckLogin(); err != nil {
 		return c.deny(err.Error())
 	}
-	account := c.target(current)
+	account := c.target(doc, current)
 	shown := c.shown()
 	if err := c.b.adopt(ctx, account, f.Login); err != nil {
 		return errors.Join(err, c.record(audit.ActionCapture, audit.Failed, err.Error()))
@@ -124,18 +124,16 @@ func (c *change) capture(ctx context.Context, f *credfile.File, current vault.Ac
 	return err
 }
 
-// target is the account that a login made inside the tree becomes: the tree's own. Only when the account that the
-// tree uses is missing or dead is that one revived; another tree's working login is never replaced.
-func (c *change) target(current vault.AccountID) vault.AccountID {
+// target is the account that a login made inside the tree becomes: one of the tree's own, whatever the tree used
+// before. It never replaces an account that other trees or the operator use: whoever can write the file could
+// otherwise have them work on a login of his.
+func (c *change) target(doc *document, current vault.AccountID) vault.AccountID {
 	own := vault.AccountID(c.t.name)
-	if current == "" || current == own {
+	if own == current || own == doc.Account || !c.b.exists(own) {
 		return own
 	}
-	cred, err := c.b.cfg.Tokens.Current(current)
-	if errors.Is(err, vault.ErrNotFound) || err == nil && cred.State != vault.StateValid {
-		return current
-	}
-	return own
+	const suffix = ".captured"
+	return own[:min(len(own), 63-len(suffix))] + suffix
 }
 
 // adopt stores a login as the next generation of an account.

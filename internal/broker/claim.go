@@ -8,8 +8,8 @@ import (
 
 // claim is the container that an isolated tree belongs to while that container runs.
 type claim struct {
-	container    string
-	pidNamespace uint64
+	container string
+	witness   identity.Process // lives as long as the container does
 }
 
 // take gives the tree to the subject's container, unless another one that still runs has it. It returns why not.
@@ -17,15 +17,37 @@ func (t *tree) take(s *identity.Subject, a Attestor) string {
 	t.mu.Lock()
 	old := t.claim
 	t.mu.Unlock()
-	// Asked without the lock: it looks through /proc.
-	if old != nil && old.container != s.Container && a.NamespaceAlive(old.pidNamespace) {
-		return fmt.Sprintf("isolated tree belongs to container %.12s, which is running", old.container)
+	// What follows looks through /proc, so it runs without the lock.
+	if old != nil && old.container == s.Container && a.Alive(old.witness) {
+		return ""
+	}
+	if reason := t.foreign(s, a); reason != "" {
+		return reason
+	}
+	witness, err := a.Witness(s)
+	if err != nil {
+		return fmt.Sprintf("isolated tree needs a process that stands for the container: %v", err)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.claim != old && t.claim.container != s.Container {
-		return fmt.Sprintf("isolated tree belongs to container %.12s, which is running", t.claim.container)
+		return owned(t.claim)
 	}
-	t.claim = &claim{container: s.Container, pidNamespace: s.PidNamespace}
+	t.claim = &claim{container: s.Container, witness: witness}
 	return ""
+}
+
+// foreign says that the tree belongs to another container which runs, "" when it does not.
+func (t *tree) foreign(s *identity.Subject, a Attestor) string {
+	t.mu.Lock()
+	c := t.claim
+	t.mu.Unlock()
+	if c == nil || c.container == s.Container || !a.Alive(c.witness) {
+		return ""
+	}
+	return owned(c)
+}
+
+func owned(c *claim) string {
+	return fmt.Sprintf("isolated tree belongs to container %.12s, which is running", c.container)
 }

@@ -38,16 +38,16 @@ func (b *Broker) Enter(ctx context.Context, c identity.Caller, name string) erro
 	if err != nil {
 		return errHidden
 	}
+	runtime := c.UID == 0 || int(c.UID) == os.Geteuid()
 	switch {
-	case s.Host && (c.UID == 0 || int(c.UID) == os.Geteuid()):
-		return nil
-	case s.Host && b.policy.Load().HostMay(name, c.UID):
-		return nil
 	case !s.Host && s.Holds(name) == nil:
 		return nil
-	case !s.Host && s.HostRoot:
-		return nil // a container being set up: still in the host's root directory
+	case runtime && (s.Host || s.HostRoot):
+		return nil // a runtime, or a container that it is setting up: still in the host's root directory
+	case s.Host && b.policy.Load().HostMay(name, c.UID):
+		return nil
 	}
+	// Fail closed: whoever passes here could bind the tree into namespaces of its own and then hold it.
 	return errHidden
 }
 
@@ -72,6 +72,9 @@ func (b *Broker) Use(ctx context.Context, c identity.Caller, name string) error 
 	case !s.Host:
 		if err := s.Holds(name); err != nil {
 			return err
+		}
+		if reason := b.tree(name).foreign(s, b.cfg.Attestor); reason != "" {
+			return fmt.Errorf("%w: %s", policy.ErrDenied, reason)
 		}
 	case c.UID != 0 && int(c.UID) != os.Geteuid() && !b.policy.Load().HostMay(name, c.UID):
 		return fmt.Errorf("%w: no rule names this host process", policy.ErrDenied)

@@ -40,6 +40,7 @@ func stat(t *tree, doc *document, p pin, c *vault.Credential, size int) fs.Stat 
 	h := fnv.New64a()
 	fmt.Fprintf(h, "%s\x00%s\x00%s\x00", t.name, p.account, p.refresh)
 	_ = binary.Write(h, binary.LittleEndian, doc.Generation)
+	_ = binary.Write(h, binary.LittleEndian, int64(size)) // an inode has one size
 	mtime := doc.changed()
 	if c != nil {
 		_ = binary.Write(h, binary.LittleEndian, c.Generation)

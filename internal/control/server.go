@@ -148,8 +148,14 @@ func withPeer(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, peerKey{}, cred)
 }
 
-// allowed reports whether the peer is the daemon's own user or root. Fail closed: an unknown peer is nobody.
+// allowed reports whether the peer is the daemon's own user or root, in the daemon's own pid namespace: root in a
+// container that was given the socket has the same number. Fail closed: an unknown peer is nobody.
 func allowed(ctx context.Context) bool {
 	cred, ok := ctx.Value(peerKey{}).(*unix.Ucred)
-	return ok && (cred.Uid == 0 || int(cred.Uid) == os.Geteuid())
+	if !ok || cred.Pid == 0 || cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
+		return false
+	}
+	theirs, err1 := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", cred.Pid))
+	ours, err2 := os.Readlink("/proc/self/ns/pid")
+	return err1 == nil && err2 == nil && theirs == ours
 }

@@ -70,6 +70,9 @@ func TestRenderSizes(t *testing.T) {
 		if b[len(b)-1] != '\n' || !json.Valid(b) {
 			t.Fatalf("token of %d bytes: no JSON line", n)
 		}
+		if text := len(bytes.TrimRight(b, " \n")); len(b)-text > credfile.SizeClass {
+			t.Fatalf("token of %d bytes: %d bytes of padding", n, len(b)-text)
+		}
 		last = len(b)
 	}
 }

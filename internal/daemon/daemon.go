@@ -37,7 +37,6 @@ type Options struct {
 	Account      vault.AccountID
 	AccountGiven bool
 	Passphrase   func(context.Context) (vault.Secret, error)
-	Debug        bool
 	Log          *slog.Logger
 	// Ready is called once, when the mount answers. Notice is for the user and may be empty.
 	Ready func(notice string)

@@ -89,7 +89,7 @@ func (d *Daemon) serve(ctx context.Context, server *control.Server, notice strin
 func (d *Daemon) mount() (*fs.Mounted, error) {
 	m, err := fs.Mount(fs.Config{
 		Mountpoint: d.opt.Mountpoint, Gate: d.broker, Credentials: d.broker, Locks: d.broker, Screen: d.broker,
-		AllowOther: true, Debug: d.opt.Debug, Log: d.opt.Log,
+		AllowOther: true, Log: d.opt.Log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", fs.ErrMountpoint, err)

@@ -40,11 +40,11 @@ var ErrDenied = fmt.Errorf("identity: %w", iofs.ErrPermission)
 
 // Refusals. Each is the true reason that goes into the audit log.
 var (
-	ErrNoCaller      = fmt.Errorf("%w: caller is outside of the daemon's pid namespace", ErrDenied)
-	ErrCgroup        = fmt.Errorf("%w: cgroup hierarchies name different containers", ErrDenied)
-	ErrForged        = fmt.Errorf("%w: cgroup names a container whose first process is in another pid namespace", ErrDenied)
-	ErrNotMounted    = fmt.Errorf("%w: the caller's mount table does not hold this tree", ErrDenied)
-	ErrWholeMount    = fmt.Errorf("%w: the caller's mount table holds the whole mount, not this tree", ErrDenied)
+	ErrNoCaller   = fmt.Errorf("%w: caller is outside of the daemon's pid namespace", ErrDenied)
+	ErrCgroup     = fmt.Errorf("%w: cgroup hierarchies name different containers", ErrDenied)
+	ErrForged     = fmt.Errorf("%w: cgroup names a container whose first process is in another pid namespace", ErrDenied)
+	ErrNotMounted = fmt.Errorf("%w: the caller's mount table does not hold this tree", ErrDenied)
+	ErrWholeMount = fmt.Errorf("%w: the caller's mount table holds the whole mount, not this tree", ErrDenied)
 )
 
 var errBadProc = errors.New("unexpected text in /proc")

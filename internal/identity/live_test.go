@@ -30,8 +30,8 @@ func TestResolveOwnProcess(t *testing.T) {
 	if !s.Host || !s.HostRoot || s.Exe != exe || len(s.Roots) != 0 {
 		t.Errorf("got %+v", s)
 	}
-	if !r.NamespaceAlive(s.PidNamespace) {
-		t.Error("our own pid namespace is said to be empty")
+	if w, err := r.Witness(s); err != nil || !r.Alive(w) {
+		t.Errorf("witness of our own process: %+v %v", w, err)
 	}
 }
 
@@ -72,10 +72,14 @@ func TestResolveUnshared(t *testing.T) {
 	if s, err := r.Resolve(context.Background(), identity.Caller{TID: uint32(cmd.Process.Pid)}); err != nil || !s.Host {
 		t.Errorf("parent: got %+v %v", s, err)
 	}
+	w, err := r.Witness(s)
+	if err != nil || w.PID != child || !r.Alive(w) {
+		t.Errorf("witness %+v %v, want process %d", w, err, child)
+	}
 	_ = in.Close()
 	_ = cmd.Wait()
-	if r.NamespaceAlive(s.PidNamespace) {
-		t.Error("the namespace is said to live on")
+	if r.Alive(w) {
+		t.Error("the namespace's first process is said to live on")
 	}
 }
 

@@ -114,21 +114,3 @@ func MountNamespace(tid uint32) (uint64, error) {
 	}
 	return st.Ino, nil
 }
-
-// NamespaceAlive reports whether any process lives in the pid namespace.
-func (r *Resolver) NamespaceAlive(pidNamespace uint64) bool {
-	entries, err := os.ReadDir(r.proc.dir)
-	if err != nil {
-		return true // Fail closed: what cannot be seen counts as running
-	}
-	for _, e := range entries {
-		pid, err := strconv.ParseUint(e.Name(), 10, 32)
-		if err != nil {
-			continue
-		}
-		if ns, err := r.proc.pidNamespace(uint32(pid)); err == nil && ns == pidNamespace {
-			return true
-		}
-	}
-	return false
-}

@@ -200,18 +200,6 @@ func TestTooManyCgroups(t *testing.T) {
 	}
 }
 
-func TestNamespaceAlive(t *testing.T) {
-	f := newFake(t)
-	f.process("a", "1", "/docker/"+idA)
-	if !f.r.NamespaceAlive(f.inode("a")) || f.r.NamespaceAlive(12345) {
-		t.Error("wrong answer")
-	}
-	f.r.proc.dir = "/nonexistent"
-	if !f.r.NamespaceAlive(12345) {
-		t.Error("what cannot be seen must count as running")
-	}
-}
-
 func TestNSpid(t *testing.T) {
 	for text, want := range map[string]string{
 		"Name:\tx\nNSpid:\t4711\t1\n": "1", "NSpid:\t4711\n": "4711", "NSpid:\t5\t4\t1\nNSpid:\t1\n": "1",

@@ -1,0 +1,90 @@
+package identity
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// Process names one process for as long as it lives: a pid comes again, with another start time. (The inode of a pid
+// namespace comes again at once, and names nothing.)
+type Process struct {
+	PID   uint32
+	Start uint64 // in clock ticks since boot, field 22 of /proc/PID/stat
+}
+
+// Witness finds the process whose end is the end of the subject's container: process 1 of its pid namespace. For a
+// container that shares the host's namespace, which has none, it is the caller itself.
+func (r *Resolver) Witness(s *Subject) (Process, error) {
+	pid := s.Caller.TID
+	if s.PidNamespace != r.hostPidns {
+		first, err := r.firstOfNamespace(s.PidNamespace)
+		if err != nil {
+			return Process{}, err
+		}
+		pid = first
+	}
+	start, err := r.proc.start(pid)
+	if err != nil {
+		return Process{}, err
+	}
+	return Process{PID: pid, Start: start}, nil
+}
+
+func (r *Resolver) firstOfNamespace(ns uint64) (uint32, error) {
+	entries, err := os.ReadDir(r.proc.dir)
+	if err != nil {
+		return 0, fmt.Errorf("look for the first process: %w", err)
+	}
+	for _, e := range entries {
+		pid, err := strconv.ParseUint(e.Name(), 10, 32)
+		if err != nil {
+			continue
+		}
+		if got, err := r.proc.pidNamespace(uint32(pid)); err == nil && got == ns && r.proc.firstInNamespace(uint32(pid)) {
+			return uint32(pid), nil
+		}
+	}
+	return 0, errors.New("look for the first process: the pid namespace has none that can be seen")
+}
+
+// Alive reports whether that very process still runs. A zombie does not.
+func (r *Resolver) Alive(p Process) bool {
+	b, err := os.ReadFile(r.proc.path(p.PID, "stat"))
+	if errors.Is(err, os.ErrNotExist) {
+		return false
+	}
+	state, start, perr := parseStat(string(b))
+	if err != nil || perr != nil {
+		return true // Fail closed: what cannot be seen counts as running
+	}
+	return start == p.Start && state != "Z" && state != "X"
+}
+
+func (p proc) start(pid uint32) (uint64, error) {
+	b, err := os.ReadFile(p.path(pid, "stat"))
+	if err != nil {
+		return 0, fmt.Errorf("read start time: %w", err)
+	}
+	_, start, err := parseStat(string(b))
+	return start, err
+}
+
+// parseStat reads state and start time of /proc/PID/stat. The command's name, in parentheses, may hold anything.
+func parseStat(text string) (state string, start uint64, err error) {
+	i := strings.LastIndexByte(text, ')')
+	if i < 0 {
+		return "", 0, fmt.Errorf("read process state: %w", errBadProc)
+	}
+	f := strings.Fields(text[i+1:])
+	const startField = 22 - 3 // counted from the state, which is field 3
+	if len(f) <= startField {
+		return "", 0, fmt.Errorf("read process state: %w", errBadProc)
+	}
+	if start, err = strconv.ParseUint(f[startField], 10, 64); err != nil {
+		return "", 0, fmt.Errorf("read process state: %w", errBadProc)
+	}
+	return f[0], start, nil
+}

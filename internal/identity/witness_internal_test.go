@@ -1,0 +1,54 @@
+package identity
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+)
+
+// A process that ended is not alive, and neither is another one with its number.
+func TestAlive(t *testing.T) {
+	r, err := NewResolver()
+	if err != nil {
+		t.Fatal(err)
+	}
+	self := uint32(os.Getpid())
+	w, err := r.Witness(&Subject{Caller: Caller{TID: self}, PidNamespace: r.hostPidns})
+	if err != nil || w.PID != self || !r.Alive(w) {
+		t.Fatalf("own process: %+v %v", w, err)
+	}
+	w.Start++
+	if r.Alive(w) {
+		t.Error("a process with another start time counts as the same one")
+	}
+	child := exec.Command("true")
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := uint32(child.Process.Pid)
+	start, err := r.proc.start(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if r.Alive(Process{PID: pid, Start: start}) {
+		t.Error("an ended process counts as alive")
+	}
+	if _, err := r.Witness(&Subject{PidNamespace: 12345}); err == nil {
+		t.Error("a namespace without processes has a witness")
+	}
+}
+
+func TestParseStat(t *testing.T) {
+	state, start, err := parseStat("7 (a) b) (c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20")
+	if err != nil || state != "S" || start != 4711 {
+		t.Errorf("got %q %d %v", state, start, err)
+	}
+	for _, bad := range []string{"", "1 (x", "1 (x) S 1 2", "1 (x) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 no"} {
+		if _, _, err := parseStat(bad); err == nil {
+			t.Errorf("%q was accepted", bad)
+		}
+	}
+}
