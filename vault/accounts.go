@@ -15,15 +15,40 @@ func (v *Vault) Load(a AccountID) (*Credential, Version, error) {
 	if err != nil {
 		return nil, Version{}, err
 	}
+	v.mu.RLock()
+	d, ok := v.decoded[a]
+	v.mu.RUnlock()
+	if !ok || d.version != version {
+		if d, err = v.decode(a, body, version); err != nil {
+			return nil, Version{}, err
+		}
+	}
+	c := d.credential
+	return &c, version, nil
+}
+
+// decoded is a credential of one version of its record: a reader's open asks for it several times.
+type decoded struct {
+	version    Version
+	credential Credential
+}
+
+func (v *Vault) decode(a AccountID, body Secret, version Version) (decoded, error) {
 	c, err := decodeCredential(body.Reveal())
 	if err != nil {
-		return nil, Version{}, fmt.Errorf("load %s: %w", a, err)
+		return decoded{}, fmt.Errorf("load %s: %w", a, err)
 	}
 	if c.Account != a {
 		// Fail closed: the record says that it is somebody else's.
-		return nil, Version{}, fmt.Errorf("load %s: %w: the record names account %q", a, ErrCorrupt, c.Account)
+		return decoded{}, fmt.Errorf("load %s: %w: the record names account %q", a, ErrCorrupt, c.Account)
 	}
-	return c, version, nil
+	d := decoded{version, *c}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !v.key.IsZero() { // locked meanwhile: nothing decrypted stays
+		v.decoded[a] = d
+	}
+	return d, nil
 }
 
 // Store replaces an account's credential if it is still at version want (zero: it must not exist). It returns only

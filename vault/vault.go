@@ -45,6 +45,8 @@ type Vault struct {
 	mu    sync.RWMutex
 	key   Secret // empty while locked
 	cache map[string]cached
+
+	decoded map[AccountID]decoded
 }
 
 // Open opens the vault in cfg.Dir without unlocking it. ErrNoVault when there is none.
@@ -54,7 +56,7 @@ func Open(cfg Config) (*Vault, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Vault{cfg: cfg, head: h, cache: map[string]cached{}}, nil
+	return &Vault{cfg: cfg, head: h, cache: map[string]cached{}, decoded: map[AccountID]decoded{}}, nil
 }
 
 // Create makes a new vault protected by backend and leaves it unlocked. The notice says in one line what protects
@@ -91,7 +93,7 @@ func Create(ctx context.Context, cfg Config, backend Backend) (v *Vault, notice 
 	if err := h.write(cfg.Dir); err != nil {
 		return nil, "", err
 	}
-	return &Vault{cfg: cfg, head: h, key: key, cache: map[string]cached{}}, notice, nil
+	return &Vault{cfg: cfg, head: h, key: key, cache: map[string]cached{}, decoded: map[AccountID]decoded{}}, notice, nil
 }
 
 // Unlock fetches the vault key from the first slot that gives it. It does nothing when the vault is open.
@@ -137,7 +139,7 @@ func (v *Vault) Lock() {
 	defer v.mu.Unlock()
 	v.key.Wipe()
 	v.key = Secret{}
-	v.cache = map[string]cached{}
+	v.cache, v.decoded = map[string]cached{}, map[AccountID]decoded{}
 }
 
 // Locked reports whether the vault key is missing.
