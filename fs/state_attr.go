@@ -138,7 +138,8 @@ func (n *stateNode) Statfs(_ context.Context, out *fuse.StatfsOut) syscall.Errno
 // CopyFileRange implements fs.NodeCopyFileRanger between state files. Only what may be written at all is copied: a
 // state file holds no token, since its own writes were screened.
 func (n *stateNode) CopyFileRange(_ context.Context, in fusefs.FileHandle, offIn uint64, _ *fusefs.Inode,
-	out fusefs.FileHandle, offOut, length, flags uint64) (uint32, syscall.Errno) {
+	out fusefs.FileHandle, offOut, length, flags uint64,
+) (uint32, syscall.Errno) {
 	from, ok1 := in.(*stateHandle)
 	to, ok2 := out.(*stateHandle)
 	if !ok1 || !ok2 {

@@ -49,25 +49,49 @@ func TestDecide(t *testing.T) {
 		q    policy.Request
 		want policy.Decision
 	}{
-		{"all conditions hold", policy.Request{Tree: "web-1", Subject: inContainer(), Facts: shop},
-			policy.Decision{Allowed: true, Rule: "web", Reason: "rule web", Level: "shared", Account: "work", Login: "deny", RefreshToken: "null"}},
+		{
+			"all conditions hold",
+			policy.Request{Tree: "web-1", Subject: inContainer(), Facts: shop},
+			policy.Decision{Allowed: true, Rule: "web", Reason: "rule web", Level: "shared", Account: "work", Login: "deny", RefreshToken: "null"},
+		},
 		{"another tree", policy.Request{Tree: "api", Subject: inContainer(), Facts: shop}, policy.Decision{Rule: "rest", Reason: "nothing for you"}},
-		{"another label", policy.Request{Tree: "web-1", Subject: inContainer(), Facts: &identity.Facts{Image: shop.Image, Labels: map[string]string{"team": "x"}}},
-			policy.Decision{Rule: "rest", Reason: "nothing for you"}},
-		{"no label", policy.Request{Tree: "web-1", Subject: inContainer(), Facts: &identity.Facts{Image: shop.Image}},
-			policy.Decision{Rule: "rest", Reason: "nothing for you"}},
-		{"another image", policy.Request{Tree: "web-1", Subject: inContainer(), Facts: &identity.Facts{Image: "ghcr.io/acme/deep/web", Labels: shop.Labels}},
-			policy.Decision{Rule: "rest", Reason: "nothing for you"}},
-		{"host with a rule", policy.Request{Tree: "mine", Subject: onHost(1001)},
-			policy.Decision{Allowed: true, Rule: "me", Reason: "rule me", Level: "shared", Account: "mine", Login: "capture", RefreshToken: "surrogate"}},
+		{
+			"another label",
+			policy.Request{Tree: "web-1", Subject: inContainer(), Facts: &identity.Facts{Image: shop.Image, Labels: map[string]string{"team": "x"}}},
+			policy.Decision{Rule: "rest", Reason: "nothing for you"},
+		},
+		{
+			"no label",
+			policy.Request{Tree: "web-1", Subject: inContainer(), Facts: &identity.Facts{Image: shop.Image}},
+			policy.Decision{Rule: "rest", Reason: "nothing for you"},
+		},
+		{
+			"another image",
+			policy.Request{Tree: "web-1", Subject: inContainer(), Facts: &identity.Facts{Image: "ghcr.io/acme/deep/web", Labels: shop.Labels}},
+			policy.Decision{Rule: "rest", Reason: "nothing for you"},
+		},
+		{
+			"host with a rule",
+			policy.Request{Tree: "mine", Subject: onHost(1001)},
+			policy.Decision{Allowed: true, Rule: "me", Reason: "rule me", Level: "shared", Account: "mine", Login: "capture", RefreshToken: "surrogate"},
+		},
 		{"host without a rule", policy.Request{Tree: "mine", Subject: onHost(0)}, policy.Decision{Reason: "no rule names this host process"}},
 		{"host, another tree", policy.Request{Tree: "web-2", Subject: onHost(1000)}, policy.Decision{Reason: "no rule names this host process"}},
-		{"container is no host", policy.Request{Tree: "mine", Subject: &identity.Subject{Container: "x", Caller: identity.Caller{UID: 1000}}},
-			policy.Decision{Rule: "rest", Reason: "nothing for you"}},
-		{"runtime down", policy.Request{Tree: "web-1", Subject: inContainer(), FactsErr: errDown},
-			policy.Decision{Rule: "web", Reason: `rule "web" needs facts from the container runtime: runtime is down`}},
-		{"runtime down, rule not about this tree", policy.Request{Tree: "api", Subject: inContainer(), FactsErr: errDown},
-			policy.Decision{Rule: "rest", Reason: "nothing for you"}},
+		{
+			"container is no host",
+			policy.Request{Tree: "mine", Subject: &identity.Subject{Container: "x", Caller: identity.Caller{UID: 1000}}},
+			policy.Decision{Rule: "rest", Reason: "nothing for you"},
+		},
+		{
+			"runtime down",
+			policy.Request{Tree: "web-1", Subject: inContainer(), FactsErr: errDown},
+			policy.Decision{Rule: "web", Reason: `rule "web" needs facts from the container runtime: runtime is down`},
+		},
+		{
+			"runtime down, rule not about this tree",
+			policy.Request{Tree: "api", Subject: inContainer(), FactsErr: errDown},
+			policy.Decision{Rule: "rest", Reason: "nothing for you"},
+		},
 	} {
 		if diff := cmp.Diff(c.want, parse(t, web).Decide(c.q)); diff != "" {
 			t.Errorf("%s: (-want +got)\n%s", c.name, diff)

@@ -28,56 +28,106 @@ var failures = []struct {
 	state      vault.State
 	inDoubt    bool // the intent stays
 }{
-	{name: "429 with Retry-After", fault: refreshtest.Fault{Status: 429, RetryAfter: "30", Body: "ECHO RT"},
-		class: refresh.ClassThrottled, retryAfter: 30 * time.Second, posts: 1, state: vault.StateValid},
-	{name: "429 with code", fault: refreshtest.Fault{Status: 429, Body: `{"error":{"type":"rate_limit_error","message":"ECHO RT"}}`},
-		class: refresh.ClassThrottled, code: "rate_limit_error", posts: 1, state: vault.StateValid},
-	{name: "500", fault: refreshtest.Fault{Status: 500, Body: "ECHO RT AT"},
-		class: refresh.ClassInDoubt, posts: 4, state: vault.StateValid, inDoubt: true},
-	{name: "503 with HTML", fault: refreshtest.Fault{Status: 503, ContentType: "text/html", Body: "<html>ECHO RT"},
-		class: refresh.ClassInDoubt, posts: 4, state: vault.StateValid, inDoubt: true},
-	{name: "500 with a code", fault: refreshtest.Fault{Status: 500, ContentType: jsonType, Body: `{"error":"server_error"}`},
-		class: refresh.ClassInDoubt, code: "server_error", posts: 4, state: vault.StateValid, inDoubt: true},
-	{name: "500 with invalid_grant", fault: refreshtest.Fault{Status: 500, ContentType: jsonType, Body: `{"error":"invalid_grant"}`},
-		class: refresh.ClassInDoubt, code: "invalid_grant", posts: 4, state: vault.StateValid, inDoubt: true},
-	{name: "connection reset", fault: refreshtest.Fault{Drop: "before"},
-		class: refresh.ClassInDoubt, posts: 4, state: vault.StateValid, inDoubt: true},
-	{name: "no answer in time", fault: refreshtest.Fault{Delay: time.Minute, Status: 500},
-		class: refresh.ClassInDoubt, posts: 4, state: vault.StateValid, inDoubt: true},
-	{name: "200 with HTML", fault: refreshtest.Fault{Status: 200, ContentType: "text/html", Body: "<p>ECHO RT AT</p>"},
-		class: refresh.ClassInDoubt, posts: 4, state: vault.StateValid, inDoubt: true},
-	{name: "200 with garbage", fault: refreshtest.Fault{Status: 200, ContentType: jsonType, Body: `{"access_token": RT`},
-		class: refresh.ClassInDoubt, posts: 4, state: vault.StateValid, inDoubt: true},
-	{name: "200 with text", fault: refreshtest.Fault{Status: 200, ContentType: "text/plain", Body: "ECHO%zzRT"},
-		class: refresh.ClassInDoubt, posts: 4, state: vault.StateValid, inDoubt: true},
-	{name: "200 with a list for a token", fault: refreshtest.Fault{Status: 200, ContentType: jsonType, Body: `{"access_token": ["RT"]}`},
-		class: refresh.ClassInDoubt, posts: 4, state: vault.StateValid, inDoubt: true},
-	{name: "200 without a token", fault: refreshtest.Fault{Status: 200, ContentType: jsonType, Body: `{"refresh_token": "RT"}`},
-		class: refresh.ClassInDoubt, posts: 4, state: vault.StateValid, inDoubt: true},
-	{name: "400 with HTML", fault: refreshtest.Fault{Status: 400, ContentType: "text/html", Body: "<p>ECHO RT"},
-		class: refresh.ClassInDoubt, posts: 4, state: vault.StateValid, inDoubt: true},
-	{name: "redirect", fault: refreshtest.Fault{Status: 307, Location: "https://evil.test/ECHO", Body: "ECHO RT"},
-		class: refresh.ClassConfig, posts: 1, state: vault.StateValid},
-	{name: "redirect to a broken place", fault: refreshtest.Fault{Status: 307, Location: "http://[ECHO RT"},
-		class: refresh.ClassInDoubt, posts: 4, state: vault.StateValid, inDoubt: true},
-	{name: "404", fault: refreshtest.Fault{Status: 404, Body: "ECHO RT"},
-		class: refresh.ClassConfig, posts: 1, state: vault.StateValid},
-	{name: "invalid_grant", fault: refreshtest.Fault{Status: 400, ContentType: jsonType, Body: `{"error":"invalid_grant","error_description":"ECHO RT"}`},
-		class: refresh.ClassDead, code: "invalid_grant", posts: 1, state: vault.StateDead},
-	{name: "invalid_grant in 401", fault: refreshtest.Fault{Status: 401, ContentType: jsonType, Body: `{"error":"invalid_grant"}`},
-		class: refresh.ClassDead, code: "invalid_grant", posts: 1, state: vault.StateDead},
-	{name: "invalid_grant as an object", fault: refreshtest.Fault{Status: 400, ContentType: jsonType, Body: `{"error":{"type":"invalid_grant","message":"ECHO RT"}}`},
-		class: refresh.ClassDead, code: "invalid_grant", posts: 1, state: vault.StateDead},
-	{name: "hold", fault: refreshtest.Fault{Status: 403, ContentType: jsonType, Body: `{"error":"access_denied","error_description":"ECHO","error_uri":"https://u:RT@help.test/hold?t=RT#AT"}`},
-		class: refresh.ClassHold, code: "access_denied", uri: "https://help.test/hold", posts: 1, state: vault.StateHold},
-	{name: "hold with the token in its path", fault: refreshtest.Fault{Status: 400, ContentType: jsonType, Body: `{"error":"access_denied","error_uri":"https://help.test/RT"}`},
-		class: refresh.ClassHold, code: "access_denied", posts: 1, state: vault.StateHold},
-	{name: "invalid_client", fault: refreshtest.Fault{Status: 401, ContentType: jsonType, Body: `{"error":"invalid_client","error_uri":"javascript:RT"}`},
-		class: refresh.ClassConfig, code: "invalid_client", posts: 1, state: vault.StateValid},
-	{name: "invalid_scope", fault: refreshtest.Fault{Status: 400, ContentType: jsonType, Body: `{"error":"invalid_scope"}`},
-		class: refresh.ClassConfig, code: "invalid_scope", posts: 1, state: vault.StateValid},
-	{name: "a token for a code", fault: refreshtest.Fault{Status: 400, ContentType: jsonType, Body: `{"error":"RT"}`},
-		class: refresh.ClassInDoubt, posts: 4, state: vault.StateValid, inDoubt: true},
+	{
+		name: "429 with Retry-After", fault: refreshtest.Fault{Status: 429, RetryAfter: "30", Body: "ECHO RT"},
+		class: refresh.ClassThrottled, retryAfter: 30 * time.Second, posts: 1, state: vault.StateValid,
+	},
+	{
+		name: "429 with code", fault: refreshtest.Fault{Status: 429, Body: `{"error":{"type":"rate_limit_error","message":"ECHO RT"}}`},
+		class: refresh.ClassThrottled, code: "rate_limit_error", posts: 1, state: vault.StateValid,
+	},
+	{
+		name: "500", fault: refreshtest.Fault{Status: 500, Body: "ECHO RT AT"},
+		class: refresh.ClassInDoubt, posts: 4, state: vault.StateValid, inDoubt: true,
+	},
+	{
+		name: "503 with HTML", fault: refreshtest.Fault{Status: 503, ContentType: "text/html", Body: "<html>ECHO RT"},
+		class: refresh.ClassInDoubt, posts: 4, state: vault.StateValid, inDoubt: true,
+	},
+	{
+		name: "500 with a code", fault: refreshtest.Fault{Status: 500, ContentType: jsonType, Body: `{"error":"server_error"}`},
+		class: refresh.ClassInDoubt, code: "server_error", posts: 4, state: vault.StateValid, inDoubt: true,
+	},
+	{
+		name: "500 with invalid_grant", fault: refreshtest.Fault{Status: 500, ContentType: jsonType, Body: `{"error":"invalid_grant"}`},
+		class: refresh.ClassInDoubt, code: "invalid_grant", posts: 4, state: vault.StateValid, inDoubt: true,
+	},
+	{
+		name: "connection reset", fault: refreshtest.Fault{Drop: "before"},
+		class: refresh.ClassInDoubt, posts: 4, state: vault.StateValid, inDoubt: true,
+	},
+	{
+		name: "no answer in time", fault: refreshtest.Fault{Delay: time.Minute, Status: 500},
+		class: refresh.ClassInDoubt, posts: 4, state: vault.StateValid, inDoubt: true,
+	},
+	{
+		name: "200 with HTML", fault: refreshtest.Fault{Status: 200, ContentType: "text/html", Body: "<p>ECHO RT AT</p>"},
+		class: refresh.ClassInDoubt, posts: 4, state: vault.StateValid, inDoubt: true,
+	},
+	{
+		name: "200 with garbage", fault: refreshtest.Fault{Status: 200, ContentType: jsonType, Body: `{"access_token": RT`},
+		class: refresh.ClassInDoubt, posts: 4, state: vault.StateValid, inDoubt: true,
+	},
+	{
+		name: "200 with text", fault: refreshtest.Fault{Status: 200, ContentType: "text/plain", Body: "ECHO%zzRT"},
+		class: refresh.ClassInDoubt, posts: 4, state: vault.StateValid, inDoubt: true,
+	},
+	{
+		name: "200 with a list for a token", fault: refreshtest.Fault{Status: 200, ContentType: jsonType, Body: `{"access_token": ["RT"]}`},
+		class: refresh.ClassInDoubt, posts: 4, state: vault.StateValid, inDoubt: true,
+	},
+	{
+		name: "200 without a token", fault: refreshtest.Fault{Status: 200, ContentType: jsonType, Body: `{"refresh_token": "RT"}`},
+		class: refresh.ClassInDoubt, posts: 4, state: vault.StateValid, inDoubt: true,
+	},
+	{
+		name: "400 with HTML", fault: refreshtest.Fault{Status: 400, ContentType: "text/html", Body: "<p>ECHO RT"},
+		class: refresh.ClassInDoubt, posts: 4, state: vault.StateValid, inDoubt: true,
+	},
+	{
+		name: "redirect", fault: refreshtest.Fault{Status: 307, Location: "https://evil.test/ECHO", Body: "ECHO RT"},
+		class: refresh.ClassConfig, posts: 1, state: vault.StateValid,
+	},
+	{
+		name: "redirect to a broken place", fault: refreshtest.Fault{Status: 307, Location: "http://[ECHO RT"},
+		class: refresh.ClassInDoubt, posts: 4, state: vault.StateValid, inDoubt: true,
+	},
+	{
+		name: "404", fault: refreshtest.Fault{Status: 404, Body: "ECHO RT"},
+		class: refresh.ClassConfig, posts: 1, state: vault.StateValid,
+	},
+	{
+		name: "invalid_grant", fault: refreshtest.Fault{Status: 400, ContentType: jsonType, Body: `{"error":"invalid_grant","error_description":"ECHO RT"}`},
+		class: refresh.ClassDead, code: "invalid_grant", posts: 1, state: vault.StateDead,
+	},
+	{
+		name: "invalid_grant in 401", fault: refreshtest.Fault{Status: 401, ContentType: jsonType, Body: `{"error":"invalid_grant"}`},
+		class: refresh.ClassDead, code: "invalid_grant", posts: 1, state: vault.StateDead,
+	},
+	{
+		name: "invalid_grant as an object", fault: refreshtest.Fault{Status: 400, ContentType: jsonType, Body: `{"error":{"type":"invalid_grant","message":"ECHO RT"}}`},
+		class: refresh.ClassDead, code: "invalid_grant", posts: 1, state: vault.StateDead,
+	},
+	{
+		name: "hold", fault: refreshtest.Fault{Status: 403, ContentType: jsonType, Body: `{"error":"access_denied","error_description":"ECHO","error_uri":"https://u:RT@help.test/hold?t=RT#AT"}`},
+		class: refresh.ClassHold, code: "access_denied", uri: "https://help.test/hold", posts: 1, state: vault.StateHold,
+	},
+	{
+		name: "hold with the token in its path", fault: refreshtest.Fault{Status: 400, ContentType: jsonType, Body: `{"error":"access_denied","error_uri":"https://help.test/RT"}`},
+		class: refresh.ClassHold, code: "access_denied", posts: 1, state: vault.StateHold,
+	},
+	{
+		name: "invalid_client", fault: refreshtest.Fault{Status: 401, ContentType: jsonType, Body: `{"error":"invalid_client","error_uri":"javascript:RT"}`},
+		class: refresh.ClassConfig, code: "invalid_client", posts: 1, state: vault.StateValid,
+	},
+	{
+		name: "invalid_scope", fault: refreshtest.Fault{Status: 400, ContentType: jsonType, Body: `{"error":"invalid_scope"}`},
+		class: refresh.ClassConfig, code: "invalid_scope", posts: 1, state: vault.StateValid,
+	},
+	{
+		name: "a token for a code", fault: refreshtest.Fault{Status: 400, ContentType: jsonType, Body: `{"error":"RT"}`},
+		class: refresh.ClassInDoubt, posts: 4, state: vault.StateValid, inDoubt: true,
+	},
 }
 
 func TestFailures(t *testing.T) {

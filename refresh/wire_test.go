@@ -67,8 +67,10 @@ func TestRequestOnTheWire(t *testing.T) {
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("body (-want +got):\n%s", diff)
 			}
-			gotHead := []string{head.Method, head.URL.String(), head.Header.Get("Content-Type"), head.Header.Get("Accept"),
-				head.UserAgent(), head.Header.Get("Authorization"), fmt.Sprint(head.Close)}
+			gotHead := []string{
+				head.Method, head.URL.String(), head.Header.Get("Content-Type"), head.Header.Get("Accept"),
+				head.UserAgent(), head.Header.Get("Authorization"), fmt.Sprint(head.Close),
+			}
 			wantHead := []string{"POST", "/v1/oauth/token", tc.contentType, "application/json", "claudefs/test", "", "true"}
 			if diff := cmp.Diff(wantHead, gotHead); diff != "" {
 				t.Errorf("head (-want +got):\n%s", diff)

@@ -92,7 +92,8 @@ func (e *env) readCredentialFile(args []string) ([]byte, error) {
 func newAccountCommand(e *env) *cobra.Command {
 	cmd := &cobra.Command{Use: "account", Short: "List, show and remove accounts", RunE: needsSubcommand}
 	var asJSON bool
-	list := &cobra.Command{Use: "list", Short: "List the accounts in the vault", Args: exactly(0),
+	list := &cobra.Command{
+		Use: "list", Short: "List the accounts in the vault", Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return e.withLogins(cmd.Context(), false, func(l logins) error {
 				all, err := l.List(cmd.Context())
@@ -104,8 +105,10 @@ func newAccountCommand(e *env) *cobra.Command {
 				}
 				return printAccounts(e.Stdout, all)
 			})
-		}}
-	show := &cobra.Command{Use: "show NAME", Short: "Show one account", Args: exactly(1),
+		},
+	}
+	show := &cobra.Command{
+		Use: "show NAME", Short: "Show one account", Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return e.withLogins(cmd.Context(), false, func(l logins) error {
 				i, err := l.Show(cmd.Context(), args[0])
@@ -117,11 +120,14 @@ func newAccountCommand(e *env) *cobra.Command {
 				}
 				return printAccount(e.Stdout, i)
 			})
-		}}
-	remove := &cobra.Command{Use: "remove NAME", Short: "Remove an account from the vault", Args: exactly(1),
+		},
+	}
+	remove := &cobra.Command{
+		Use: "remove NAME", Short: "Remove an account from the vault", Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return e.withLogins(cmd.Context(), false, func(l logins) error { return l.Remove(cmd.Context(), args[0]) })
-		}}
+		},
+	}
 	for _, c := range []*cobra.Command{list, show} {
 		c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	}
@@ -137,10 +143,17 @@ type accountList struct {
 
 func printAccount(w io.Writer, i accounts.Info) error {
 	return printTable(w, [][]string{
-		{"account", i.Name}, {"state", i.State}, {"expires", in(i.ExpiresAt)}, {"rotated", in(i.RotatedAt)},
-		{"generation", fmt.Sprint(i.Generation)}, {"refreshable", fmt.Sprint(i.Refreshable)},
-		{"scopes", orDash(strings.Join(i.Scopes, " "))}, {"subscription", orDash(i.SubscriptionType)},
-		{"rate limit tier", orDash(i.RateLimitTier)}, {"token fingerprint", orDash(i.Token)}, {"note", orDash(i.Why)},
+		{"account", i.Name},
+		{"state", i.State},
+		{"expires", in(i.ExpiresAt)},
+		{"rotated", in(i.RotatedAt)},
+		{"generation", fmt.Sprint(i.Generation)},
+		{"refreshable", fmt.Sprint(i.Refreshable)},
+		{"scopes", orDash(strings.Join(i.Scopes, " "))},
+		{"subscription", orDash(i.SubscriptionType)},
+		{"rate limit tier", orDash(i.RateLimitTier)},
+		{"token fingerprint", orDash(i.Token)},
+		{"note", orDash(i.Why)},
 	})
 }
 

@@ -29,6 +29,7 @@ func (d viaDaemon) List(ctx context.Context) ([]accounts.Info, error) { return d
 func (d viaDaemon) Show(ctx context.Context, a string) (accounts.Info, error) {
 	return d.c.Account(ctx, a)
 }
+
 func (d viaDaemon) Import(ctx context.Context, a string, b []byte) (accounts.Info, error) {
 	return d.c.Import(ctx, a, b)
 }
@@ -44,12 +45,15 @@ func (v onVault) List(context.Context) ([]accounts.Info, error) { return v.a.Lis
 func (v onVault) Show(_ context.Context, a string) (accounts.Info, error) {
 	return v.a.Show(vault.AccountID(a))
 }
+
 func (v onVault) Import(ctx context.Context, a string, b []byte) (accounts.Info, error) {
 	return v.a.Import(ctx, vault.AccountID(a), b)
 }
+
 func (v onVault) Remove(ctx context.Context, a string) error {
 	return v.a.Remove(ctx, vault.AccountID(a))
 }
+
 func (v onVault) Refresh(ctx context.Context, a string, force bool) (accounts.Info, error) {
 	return v.a.Refresh(ctx, vault.AccountID(a), force)
 }

@@ -83,8 +83,10 @@ func (o *mountOptions) options(e *env, args []string) (*daemon.Options, error) {
 	if err != nil {
 		return nil, err
 	}
-	opt := &daemon.Options{Config: c, Mountpoint: c.Mountpoint(), PolicyName: o.policy, Policy: p, Account: "default",
-		Log: log, Passphrase: e.passphrase(c)}
+	opt := &daemon.Options{
+		Config: c, Mountpoint: c.Mountpoint(), PolicyName: o.policy, Policy: p, Account: "default",
+		Log: log, Passphrase: e.passphrase(c),
+	}
 	if len(args) == 1 {
 		if opt.Mountpoint, err = filepath.Abs(args[0]); err != nil {
 			return nil, fmt.Errorf("find mountpoint: %w", err)

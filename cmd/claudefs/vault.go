@@ -16,10 +16,13 @@ import (
 func newVaultCommand(e *env) *cobra.Command {
 	cmd := &cobra.Command{Use: "vault", Short: "Show, lock and unlock the vault", RunE: needsSubcommand}
 	var asJSON bool
-	status := &cobra.Command{Use: "status", Short: "Show what protects the vault", Args: exactly(0),
-		RunE: func(cmd *cobra.Command, _ []string) error { return runVaultStatus(cmd, e, asJSON) }}
+	status := &cobra.Command{
+		Use: "status", Short: "Show what protects the vault", Args: exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error { return runVaultStatus(cmd, e, asJSON) },
+	}
 	status.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	lock := &cobra.Command{Use: "lock", Short: "Have the daemon forget the vault key", Args: exactly(0),
+	lock := &cobra.Command{
+		Use: "lock", Short: "Have the daemon forget the vault key", Args: exactly(0),
 		Long: `Have the daemon forget the vault key. Tokens that it has served stay in its memory and are served until they
 expire; nothing is renewed until the vault is unlocked.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -28,9 +31,12 @@ expire; nothing is renewed until the vault is unlocked.`,
 				return err
 			}
 			return client.LockVault(cmd.Context())
-		}}
-	unlock := &cobra.Command{Use: "unlock", Short: "Open the daemon's vault", Args: exactly(0),
-		RunE: func(cmd *cobra.Command, _ []string) error { return runVaultUnlock(cmd, e) }}
+		},
+	}
+	unlock := &cobra.Command{
+		Use: "unlock", Short: "Open the daemon's vault", Args: exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error { return runVaultUnlock(cmd, e) },
+	}
 	cmd.AddCommand(status, lock, unlock)
 	return cmd
 }
@@ -104,6 +110,8 @@ func isTerminal(f *os.File) bool { return f != nil && term.IsTerminal(int(f.Fd()
 
 // newVaultHelperCommand is the child that talks to the OS keyring and can be killed.
 func newVaultHelperCommand(e *env) *cobra.Command {
-	return &cobra.Command{Use: "vault-helper", Hidden: true, Args: exactly(0),
-		RunE: func(*cobra.Command, []string) error { return vault.RunKeyringHelper(e.Stdin, e.Stdout) }}
+	return &cobra.Command{
+		Use: "vault-helper", Hidden: true, Args: exactly(0),
+		RunE: func(*cobra.Command, []string) error { return vault.RunKeyringHelper(e.Stdin, e.Stdout) },
+	}
 }

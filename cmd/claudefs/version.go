@@ -15,8 +15,10 @@ func newVersionCommand(e *env) *cobra.Command {
 		Use: "version", Short: "Print the version", Args: exactly(0),
 		RunE: func(*cobra.Command, []string) error {
 			if asJSON {
-				return printJSON(e.Stdout, map[string]any{"schemaVersion": 1, "version": version.Version,
-					"revision": version.Revision(), "go": runtime.Version()})
+				return printJSON(e.Stdout, map[string]any{
+					"schemaVersion": 1, "version": version.Version,
+					"revision": version.Revision(), "go": runtime.Version(),
+				})
 			}
 			fmt.Fprintf(e.Stdout, "claudefs %s %s (%s)\n", version.Version, version.Revision(), runtime.Version())
 			return nil

@@ -23,8 +23,10 @@ func (b *Broker) render(t *tree, doc *document, p pin, c *vault.Credential) ([]b
 	if c == nil {
 		return credfile.Render(nil, others)
 	}
-	l := &credfile.Login{AccessToken: c.AccessToken, ExpiresAt: c.ExpiresAt, Scopes: c.Scopes,
-		SubscriptionType: c.SubscriptionType, RateLimitTier: c.RateLimitTier}
+	l := &credfile.Login{
+		AccessToken: c.AccessToken, ExpiresAt: c.ExpiresAt, Scopes: c.Scopes,
+		SubscriptionType: c.SubscriptionType, RateLimitTier: c.RateLimitTier,
+	}
 	if p.refresh != policy.RefreshNull {
 		s, err := b.surrogate(t.name, c.Account, c.Generation)
 		if err != nil {

@@ -48,8 +48,10 @@ func (b *Broker) Check(name string, text []byte) error {
 			continue
 		}
 		reason := "a state file would have held a token of the tree"
-		if err := b.cfg.Audit.Record(audit.Event{Action: audit.ActionWrite, Outcome: audit.Denied, Tree: name,
-			Account: string(h.account), Generation: h.generation, Reason: reason}); err != nil {
+		if err := b.cfg.Audit.Record(audit.Event{
+			Action: audit.ActionWrite, Outcome: audit.Denied, Tree: name,
+			Account: string(h.account), Generation: h.generation, Reason: reason,
+		}); err != nil {
 			return err
 		}
 		return fmt.Errorf("%w: %s", policy.ErrDenied, reason)

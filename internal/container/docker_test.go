@@ -141,9 +141,11 @@ func TestInspect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &identity.Facts{ID: idA, Name: "web", Image: "nginx:1", ImageID: "sha256:1234", InitPID: 42,
+	want := &identity.Facts{
+		ID: idA, Name: "web", Image: "nginx:1", ImageID: "sha256:1234", InitPID: 42,
 		Labels: map[string]string{"team": "operator's", "own": "o"}, // not what came with the image
-		Mounts: []identity.Mount{{Type: "bind", Source: "/run/claudefs/mnt/web", Destination: "/root/.claude"}}}
+		Mounts: []identity.Mount{{Type: "bind", Source: "/run/claudefs/mnt/web", Destination: "/root/.claude"}},
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

@@ -49,8 +49,10 @@ func Listen(path string) (*Server, error) {
 // Serve answers for d until ctx ends.
 func (s *Server) Serve(ctx context.Context, d Daemon) error {
 	s.daemon = d
-	s.http = &http.Server{Handler: s.routes(), ReadHeaderTimeout: 5 * time.Second, ConnContext: withPeer,
-		BaseContext: func(net.Listener) context.Context { return ctx }}
+	s.http = &http.Server{
+		Handler: s.routes(), ReadHeaderTimeout: 5 * time.Second, ConnContext: withPeer,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
 	stop := context.AfterFunc(ctx, func() {
 		grace, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()

@@ -44,8 +44,10 @@ func wireLogin(l *Login) any {
 		Scopes           []string `json:"scopes"`
 		SubscriptionType *string  `json:"subscriptionType"`
 		RateLimitTier    *string  `json:"rateLimitTier"`
-	}{AccessToken: string(l.AccessToken.Reveal()), Scopes: l.Scopes,
-		SubscriptionType: orNull(l.SubscriptionType), RateLimitTier: orNull(l.RateLimitTier)}
+	}{
+		AccessToken: string(l.AccessToken.Reveal()), Scopes: l.Scopes,
+		SubscriptionType: orNull(l.SubscriptionType), RateLimitTier: orNull(l.RateLimitTier),
+	}
 	w.RefreshToken = orNull(string(l.RefreshToken.Reveal()))
 	if !l.ExpiresAt.IsZero() {
 		ms := l.ExpiresAt.UnixMilli()

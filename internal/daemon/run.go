@@ -61,8 +61,10 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 
 // serve mounts and runs the parts until one ends.
 func (d *Daemon) serve(ctx context.Context, server *control.Server, notice string, undo *undoStack) error {
-	if err := d.audit.Record(audit.Event{Action: audit.ActionStart, Outcome: audit.Allowed,
-		Reason: fmt.Sprintf("policy %s, version %s", d.opt.PolicyName, version.Version)}); err != nil {
+	if err := d.audit.Record(audit.Event{
+		Action: audit.ActionStart, Outcome: audit.Allowed,
+		Reason: fmt.Sprintf("policy %s, version %s", d.opt.PolicyName, version.Version),
+	}); err != nil {
 		return err
 	}
 	m, err := d.mount()

@@ -34,8 +34,12 @@ func TestNoTokenOnDisk(t *testing.T) {
 	tokens := h.everyToken()
 	h.scan(h.dir, tokens)
 	for _, args := range [][]string{
-		{"export", b.ID}, {"commit", b.ID, "claudefs-e2e:committed"}, {"save", "claudefs-e2e:committed"},
-		{"diff", b.ID}, {"logs", b.ID}, {"inspect", b.ID},
+		{"export", b.ID},
+		{"commit", b.ID, "claudefs-e2e:committed"},
+		{"save", "claudefs-e2e:committed"},
+		{"diff", b.ID},
+		{"logs", b.ID},
+		{"inspect", b.ID},
 	} {
 		checkOutput(t, tokens, args)
 	}

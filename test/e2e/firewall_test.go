@@ -63,8 +63,10 @@ func TestLoginInsideIsCaptured(t *testing.T) {
 	fresh := h.tokens.NewLogin()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	argv := []string{"exec", "-i", "-e", "CLAUDE_CONFIG_DIR=/claude", "-e", "HOME=/tmp", "-w", "/tmp",
-		"-e", "CLAUDE_CODE_OAUTH_REFRESH_TOKEN=" + fresh.RefreshToken, "-e", "CLAUDE_CODE_OAUTH_SCOPES=" + strings.Join(fresh.Scopes, " ")}
+	argv := []string{
+		"exec", "-i", "-e", "CLAUDE_CONFIG_DIR=/claude", "-e", "HOME=/tmp", "-w", "/tmp",
+		"-e", "CLAUDE_CODE_OAUTH_REFRESH_TOKEN=" + fresh.RefreshToken, "-e", "CLAUDE_CODE_OAUTH_SCOPES=" + strings.Join(fresh.Scopes, " "),
+	}
 	for _, kv := range claudeclient.Env("/ca.pem") {
 		argv = append(argv, "-e", kv)
 	}

@@ -75,8 +75,10 @@ func TestEndpointFaults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			// A window longer than what is left: every read finds a renewal due.
-			h := newHost(t, hostOptions{policy: "shared", config: "refresh: {window: 1h}\n",
-				server: refreshtest.Config{Lifetime: 20 * time.Second, RevokeFamily: true, KeepOld: true}})
+			h := newHost(t, hostOptions{
+				policy: "shared", config: "refresh: {window: 1h}\n",
+				server: refreshtest.Config{Lifetime: 20 * time.Second, RevokeFamily: true, KeepOld: true},
+			})
 			h.tokens.SetFault(fault)
 			if name == "dead" {
 				h.tokens.Close()

@@ -73,8 +73,13 @@ func soakReader(ctx context.Context, t *testing.T, b *dockertest.Container, read
 // misbehave gives the endpoint a fault for a while, then lets it work, over and over. Faults are shorter than what is
 // left of a token when its renewal is due.
 func misbehave(ctx context.Context, s *refreshtest.Server) {
-	faults := []refreshtest.Fault{{Status: 500}, {Status: 429, RetryAfter: "1"}, {Drop: "before"}, {Delay: 700 * time.Millisecond},
-		{Status: 200, Body: "<html>", ContentType: "text/html"}}
+	faults := []refreshtest.Fault{
+		{Status: 500},
+		{Status: 429, RetryAfter: "1"},
+		{Drop: "before"},
+		{Delay: 700 * time.Millisecond},
+		{Status: 200, Body: "<html>", ContentType: "text/html"},
+	}
 	for ctx.Err() == nil {
 		s.SetFault(faults[rand.IntN(len(faults))])
 		pause(ctx, time.Second)

@@ -25,6 +25,8 @@ func OnceArgs(prompt string) []string {
 
 // SessionArgs returns the arguments of `claude` that [Start] expects.
 func SessionArgs() []string {
-	return []string{"-p", "--verbose",
-		"--input-format", "stream-json", "--output-format", "stream-json"}
+	return []string{
+		"-p", "--verbose",
+		"--input-format", "stream-json", "--output-format", "stream-json",
+	}
 }

@@ -68,8 +68,10 @@ func (s *Sandbox) PID() int { return s.holder.Process.Pid }
 // Command prepares a program that runs inside the sandbox, in directory dir.
 // Killing it kills the program itself. Its environment is the caller's to set.
 func (s *Sandbox) Command(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
-	join := []string{"-t", strconv.Itoa(s.PID()), "-n", "-m", "--",
-		"sh", "-c", `cd "$0" && exec "$@"`, dir, name}
+	join := []string{
+		"-t", strconv.Itoa(s.PID()), "-n", "-m", "--",
+		"sh", "-c", `cd "$0" && exec "$@"`, dir, name,
+	}
 	cmd := exec.CommandContext(ctx, "nsenter", append(join, args...)...)
 	// Fail closed: the ID of a holder that has ended may be anybody's.
 	if s.closed.Load() {
