@@ -66,6 +66,7 @@ type Config struct {
 type Broker struct {
 	cfg    Config
 	policy atomic.Pointer[policy.Policy]
+	since  time.Time
 
 	mu    sync.Mutex
 	trees map[string]*tree
@@ -82,12 +83,19 @@ type tree struct {
 	version vault.Version
 	pin     *pin        // the account that readers get
 	claim   *claim      // the container that an isolated tree belongs to
-	read    uint64      // newest generation that was handed to the tree
+	read    reading     // the newest token that was handed to the tree
 	handed  []handed    // tokens to screen for
 	busy    time.Time   // until when the lock is shown as the daemon's
 	forced  []time.Time // recent renewals that the tree's clients asked for
 	last    Reader
 	sized   sized // of the version that was described last
+}
+
+// reading names the token that a tree read last. Without an account it stands for whatever was read before this daemon
+// began: a client that asks for a newer token has read one, and what is older than the daemon is no news to it.
+type reading struct {
+	account vault.AccountID
+	rotated time.Time
 }
 
 // Reader is who read a tree last, for status.
@@ -109,7 +117,7 @@ func New(cfg Config) (*Broker, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	b := &Broker{cfg: cfg, trees: map[string]*tree{}, uses: map[useKey]use{}}
+	b := &Broker{cfg: cfg, since: time.Now(), trees: map[string]*tree{}, uses: map[useKey]use{}}
 	b.policy.Store(cfg.Policy)
 	return b, nil
 }
@@ -119,7 +127,7 @@ func (b *Broker) tree(name string) *tree {
 	defer b.mu.Unlock()
 	t, ok := b.trees[name]
 	if !ok {
-		t = &tree{name: name}
+		t = &tree{name: name, read: reading{rotated: b.since}}
 		b.trees[name] = t
 	}
 	return t

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,13 +63,16 @@ func (c *change) Publish(ctx context.Context, content []byte) error {
 // Remove implements fs.Change: the tree logs itself out.
 func (c *change) Remove(context.Context) error { return c.logout(vault.Secret{}, true) }
 
-// shown is the modification time that readers see now; a change must come after it.
-func (c *change) shown() time.Time {
-	st, err := c.b.Stat(c.t.name)
-	if err != nil {
-		return time.Time{}
+// shown is what readers see now; a change must come after it.
+func (c *change) shown(doc *document) moment {
+	st, cred, err := c.b.describe(c.t, doc)
+	switch {
+	case err != nil:
+		return moment{at: doc.changed()}
+	case cred == nil:
+		return moment{at: st.ModTime}
 	}
-	return st.ModTime
+	return moment{st.ModTime, cred.Generation}
 }
 
 // absorb keeps the client's other members and leaves the login as it is.
@@ -80,10 +84,16 @@ func (c *change) absorb(others vault.Secret) error {
 	if err != nil {
 		return err
 	}
-	if string(doc.Others) == string(others.Reveal()) || len(doc.Others) == 0 && string(others.Reveal()) == "{}" {
+	if doc.holds(others) && !doc.Removed {
 		return nil
 	}
-	return c.b.change(c.t, c.shown(), func(d *document) { d.Others = others.Reveal() })
+	return c.b.change(c.t, c.shown(doc), func(d *document) { d.Removed, d.Others = false, others.Reveal() })
+}
+
+// holds reports whether the document's other members are these already.
+func (d *document) holds(others vault.Secret) bool {
+	const none = "{}"
+	return cmp.Or(string(d.Others), none) == cmp.Or(string(others.Reveal()), none)
 }
 
 // logout ends the login of this tree alone; the account and other trees keep theirs.
@@ -91,7 +101,14 @@ func (c *change) logout(others vault.Secret, removed bool) error {
 	if err := c.record(audit.ActionLogout, audit.Allowed, "this tree alone; the account keeps its login"); err != nil {
 		return err
 	}
-	return c.b.change(c.t, c.shown(), func(d *document) {
+	doc, err := c.b.document(c.t)
+	if err != nil {
+		return err
+	}
+	if doc.LoggedOut && doc.Removed == removed && doc.holds(others) {
+		return nil
+	}
+	return c.b.change(c.t, c.shown(doc), func(d *document) {
 		d.LoggedOut, d.Removed, d.Others = true, removed, others.Reveal()
 	})
 }
@@ -105,8 +122,9 @@ func (c *change) capture(ctx context.Context, f *credfile.File, doc *document, c
 		return c.deny(err.Error())
 	}
 	account := c.target(doc, current)
-	shown := c.shown()
-	if err := c.b.adopt(ctx, account, f.Login); err != nil {
+	shown := c.shown(doc)
+	var err error
+	if shown.generation, err = c.b.adopt(ctx, account, f.Login); err != nil {
 		return errors.Join(err, c.record(audit.ActionCapture, audit.Failed, err.Error()))
 	}
 	c.b.cfg.Tokens.Retry(account)
@@ -115,7 +133,7 @@ func (c *change) capture(ctx context.Context, f *credfile.File, doc *document, c
 	if err := c.b.cfg.Audit.Record(e); err != nil {
 		return err
 	}
-	err := c.b.change(c.t, shown, func(d *document) {
+	err = c.b.change(c.t, shown, func(d *document) {
 		d.Account, d.LoggedOut, d.Removed, d.Others = account, false, false, f.Others.Reveal()
 	})
 	c.t.mu.Lock()
@@ -136,19 +154,20 @@ func (c *change) target(doc *document, current vault.AccountID) vault.AccountID 
 	return own[:min(len(own), 63-len(suffix))] + suffix
 }
 
-// adopt stores a login as the next generation of an account.
-func (b *Broker) adopt(ctx context.Context, a vault.AccountID, l *credfile.Login) error {
+// adopt stores a login as the next generation of an account, which it returns.
+func (b *Broker) adopt(ctx context.Context, a vault.AccountID, l *credfile.Login) (uint64, error) {
 	release, err := b.cfg.Store.Exclusive(ctx, a)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer release()
 	prev, version, err := b.cfg.Store.Load(a)
 	if err != nil && !errors.Is(err, vault.ErrNotFound) {
-		return err
+		return 0, err
 	}
-	_, err = b.cfg.Store.Store(l.Credential(a, prev, time.Now()), version)
-	return err
+	c := l.Credential(a, prev, time.Now())
+	_, err = b.cfg.Store.Store(c, version)
+	return c.Generation, err
 }
 
 func (c *change) deny(reason string) error {

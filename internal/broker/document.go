@@ -23,9 +23,17 @@ type document struct {
 	Removed   bool `json:"removed,omitempty"`
 	// Others are the file's other top-level members, a JSON object.
 	Others json.RawMessage `json:"others,omitempty"`
-	// Generation counts changes, ChangedAt is the time of the last one in unix milliseconds.
+	// Generation counts changes, ChangedAt is the time of the last one in unix milliseconds, and Seen the generation of
+	// the account's token then.
 	Generation uint64 `json:"generation"`
 	ChangedAt  int64  `json:"changed_at"`
+	Seen       uint64 `json:"seen,omitempty"`
+}
+
+// moment is what readers see when a change begins: the file's time, and the generation of its token.
+type moment struct {
+	at         time.Time
+	generation uint64
 }
 
 func (d *document) changed() time.Time { return time.UnixMilli(d.ChangedAt) }
@@ -56,8 +64,15 @@ func (b *Broker) document(t *tree) (*document, error) {
 	return &c, nil
 }
 
+// documented reports whether the tree's document is known.
+func (t *tree) documented() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.doc != nil
+}
+
 // change edits the tree's document durably and gives it a new modification time after the one shown until now.
-func (b *Broker) change(t *tree, shown time.Time, edit func(*document)) error {
+func (b *Broker) change(t *tree, shown moment, edit func(*document)) error {
 	if _, err := b.document(t); err != nil {
 		return err
 	}
@@ -69,7 +84,8 @@ func (b *Broker) change(t *tree, shown time.Time, edit func(*document)) error {
 	d := *t.doc
 	edit(&d)
 	d.Generation++
-	d.ChangedAt = max(time.Now().UnixMilli(), shown.UnixMilli()+1)
+	d.ChangedAt = max(time.Now().UnixMilli(), shown.at.UnixMilli()+1)
+	d.Seen = shown.generation
 	body, err := json.Marshal(&d)
 	if err != nil {
 		return fmt.Errorf("change document of tree %s: %w", t.name, err)

@@ -45,7 +45,7 @@ func (b *Broker) Acquire(ctx context.Context, caller identity.Caller, name strin
 	if errors.Is(err, vault.ErrNotFound) {
 		return nil
 	}
-	if err == nil && !t.hasRead(c.Generation) {
+	if err == nil && !t.hasRead(c) {
 		t.setBusy(time.Time{})
 		return nil // the newest token is there and this tree has not read it yet
 	}
@@ -88,13 +88,14 @@ func (b *Broker) Busy(name string) bool {
 		return false
 	}
 	c, err := b.cfg.Tokens.Current(p.account)
-	return err != nil || t.hasRead(c.Generation)
+	return err != nil || t.hasRead(c)
 }
 
-func (t *tree) hasRead(generation uint64) bool {
+// hasRead reports whether the tree knows the token already.
+func (t *tree) hasRead(c *vault.Credential) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.read >= generation
+	return (t.read.account == "" || t.read.account == c.Account) && !c.RotatedAt.After(t.read.rotated)
 }
 
 func (t *tree) setBusy(until time.Time) {

@@ -42,6 +42,10 @@ func (b *Broker) snapshot(ctx context.Context, t *tree, v *verdict) (*fs.Snapsho
 	if err != nil {
 		return nil, nil, "", err
 	}
+	if !t.documented() {
+		// Fail closed: whether the tree is logged out, and whose login it uses, cannot be known.
+		return nil, nil, "", fmt.Errorf("%w: %w", errNoToken, vault.ErrLocked)
+	}
 	if doc.LoggedOut {
 		out, err := b.render(t, doc, pin{}, nil)
 		return &fs.Snapshot{Stat: stat(t, doc, pin{}, nil, len(out)), Content: out}, nil, "the tree is logged out", err

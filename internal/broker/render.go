@@ -46,6 +46,11 @@ func stat(t *tree, doc *document, p pin, c *vault.Credential, size int) fs.Stat 
 	mtime := doc.changed()
 	if c != nil {
 		_ = binary.Write(h, binary.LittleEndian, c.Generation)
+		_ = binary.Write(h, binary.LittleEndian, c.RotatedAt.UnixMilli()) // an account made anew counts from 1 again
+		if c.Generation > doc.Seen {
+			// A rotation after the change shows even when the clock stood still or went back in between.
+			mtime = mtime.Add(time.Duration(c.Generation-doc.Seen) * time.Millisecond)
+		}
 		if c.RotatedAt.After(mtime) {
 			mtime = c.RotatedAt
 		}
@@ -64,19 +69,25 @@ func (b *Broker) Stat(name string) (fs.Stat, error) {
 	if doc.Removed {
 		return fs.Stat{}, fmt.Errorf("tree %s is logged out: %w", name, iofs.ErrNotExist)
 	}
+	st, _, err := b.describe(t, doc)
+	return st, err
+}
+
+// describe is what readers would see now, and the credential that it is made of: nil when there is none.
+func (b *Broker) describe(t *tree, doc *document) (fs.Stat, *vault.Credential, error) {
 	p, ok := b.expected(t, doc)
 	if !ok || doc.LoggedOut {
-		return stat(t, doc, pin{}, nil, b.leftSize(doc)), nil
+		return stat(t, doc, pin{}, nil, b.leftSize(doc)), nil, nil
 	}
 	c, err := b.cfg.Tokens.Current(p.account)
 	if err != nil {
-		return stat(t, doc, pin{}, nil, credfile.SizeClass), nil
+		return stat(t, doc, pin{}, nil, credfile.SizeClass), nil, nil
 	}
 	size, err := b.size(t, doc, p, c)
 	if err != nil {
-		return fs.Stat{}, err
+		return fs.Stat{}, nil, err
 	}
-	return stat(t, doc, p, c, size), nil
+	return stat(t, doc, p, c, size), c, nil
 }
 
 func (b *Broker) leftSize(doc *document) int {
@@ -92,12 +103,13 @@ func (b *Broker) leftSize(doc *document) int {
 type sizeKey struct {
 	pin        pin
 	generation uint64
+	rotated    int64
 	doc        uint64
 }
 
 // size is the length of the rendered file, worked out once per version.
 func (b *Broker) size(t *tree, doc *document, p pin, c *vault.Credential) (int, error) {
-	k := sizeKey{p, c.Generation, doc.Generation}
+	k := sizeKey{p, c.Generation, c.RotatedAt.UnixMilli(), doc.Generation}
 	t.mu.Lock()
 	if t.sized.key == k && t.sized.size > 0 {
 		defer t.mu.Unlock()

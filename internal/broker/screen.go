@@ -21,15 +21,17 @@ type handed struct {
 
 func (b *Broker) remember(t *tree, c *vault.Credential) {
 	t.mu.Lock()
-	t.read = max(t.read, c.Generation)
-	known := len(t.handed) > 0 && t.handed[len(t.handed)-1].generation == c.Generation && t.handed[len(t.handed)-1].account == c.Account
+	if t.read.account != c.Account || c.RotatedAt.After(t.read.rotated) {
+		t.read = reading{c.Account, c.RotatedAt}
+	}
+	known := len(t.handed) > 0 && t.handed[len(t.handed)-1].access.Equal(c.AccessToken)
 	t.mu.Unlock()
 	if known {
 		return
 	}
 	s, err := b.surrogate(t.name, c.Account, c.Generation)
 	if err != nil {
-		return // the vault is locked and no surrogate was shown
+		s = vault.Secret{} // the vault is locked and no surrogate was shown
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -27,13 +27,12 @@ type Server struct {
 	daemon   Daemon
 }
 
-// Listen makes the socket, replacing one that a dead daemon left. The caller holds the daemon's lock, so a socket
-// that is there has no owner.
+// Listen makes the socket, replacing one that a dead daemon left.
 func Listen(path string) (*Server, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("listen for commands: %w", err)
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := clearStale(path); err != nil {
 		return nil, fmt.Errorf("listen for commands: %w", err)
 	}
 	l, err := net.Listen("unix", path)
@@ -46,14 +45,34 @@ func Listen(path string) (*Server, error) {
 	return &Server{listener: l}, nil
 }
 
-// Serve answers for d until ctx ends.
+// clearStale removes a socket on which nobody listens. The caller's lock is on the state directory, and a daemon with
+// another one may use the same path.
+func clearStale(path string) error {
+	st, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case st.Mode()&os.ModeSocket == 0:
+		return fmt.Errorf("%s is there and is no socket", path)
+	}
+	if c, err := net.Dial("unix", path); err == nil {
+		return errors.Join(fmt.Errorf("another daemon listens on %s", path), c.Close())
+	}
+	return os.Remove(path)
+}
+
+// Serve answers for d until ctx ends; it waits a moment for requests under way.
 func (s *Server) Serve(ctx context.Context, d Daemon) error {
 	s.daemon = d
 	s.http = &http.Server{
 		Handler: s.routes(), ReadHeaderTimeout: 5 * time.Second, ConnContext: withPeer,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
+	done := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
+		defer close(done)
 		grace, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
 		_ = s.http.Shutdown(grace)
@@ -62,6 +81,7 @@ func (s *Server) Serve(ctx context.Context, d Daemon) error {
 	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve commands: %w", err)
 	}
+	<-done // the listener closes first, and what a request uses must outlive it
 	return nil
 }
 
