@@ -54,8 +54,8 @@ e2e: ## real mounts, private dockerd, real client, real authorization server
 authserver: ## tests of the authorization server that e2e uses
 	cd test/authserver && $(GO) test ./...
 
-bench: ## the figures of docs/performance.md
-	$(GO) test -run '^$$' -bench . -benchtime 2s ./test/bench
+bench: build ## the figures of docs/performance.md
+	$(GO) run ./test/bench -claudefs bin/claudefs
 
 soak: ## hours of readers, rotations and faults: SOAK=1h by default
 	SOAK=$${SOAK:-1h} $(GO) test -tags e2e -count=1 -timeout 26h -run TestSoak -v ./test/e2e
@@ -69,5 +69,5 @@ install: build ## install the binary below PREFIX
 uninstall: ## remove it again
 	rm -f $(DESTDIR)$(PREFIX)/bin/claudefs
 
-clean: ## remove what was built
-	rm -rf bin
+clean: ## remove what was built and generated
+	rm -rf bin dist

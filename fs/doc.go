@@ -14,8 +14,9 @@
 //
 // The mount has allow_other and no default_permissions. For virtual nodes the Source decides. For state files each
 // operation runs on a thread with the caller's file system uid and gid (as_caller.go), so the backing file system
-// checks and owns exactly as if the caller had done it there; docs/adr/0002 has the reasons and figures. Paths start
-// at the tree's own directory through /proc/self/fd, so the directories above it need not be open to callers.
+// checks and owns exactly as if the caller had done it there; docs/adr/0002 has the reasons and figures. Paths are
+// resolved from the tree's own directory and confined to it (beneath.go), so the directories above it need not be open to
+// callers, and no symlink leads anywhere else.
 //
 // # Caches
 //

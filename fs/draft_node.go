@@ -111,7 +111,7 @@ func (d *draftNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.At
 
 // Setattr implements fs.NodeSetattrer.
 func (d *draftNode) Setattr(ctx context.Context, _ fusefs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
-	if e := d.Access(ctx, 0); e != 0 {
+	if _, e := d.permit(ctx); e != 0 {
 		return e
 	}
 	if size, ok := in.GetSize(); ok {

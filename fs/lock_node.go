@@ -81,7 +81,11 @@ func (t *treeNode) lockAttr(a *fuse.Attr) {
 	a.SetTimes(&mtime, &mtime, &mtime)
 }
 
-func (t *treeNode) dropLock() syscall.Errno {
+// dropLock answers an rmdir: the holder lets go, or another client of the tree takes a stale lock away.
+func (t *treeNode) dropLock(ctx context.Context) syscall.Errno {
+	if err := t.cfg.Gate.Use(ctx, callerOf(ctx), t.name); err != nil {
+		return errno(err)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.lock.held {
@@ -100,7 +104,10 @@ func (n *lockNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.Att
 }
 
 // Setattr implements fs.NodeSetattrer: the holder touches its lock every few seconds.
-func (n *lockNode) Setattr(_ context.Context, _ fusefs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
+func (n *lockNode) Setattr(ctx context.Context, _ fusefs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
+	if err := n.tree.cfg.Gate.Use(ctx, callerOf(ctx), n.tree.name); err != nil {
+		return errno(err)
+	}
 	n.tree.mu.Lock()
 	defer n.tree.mu.Unlock()
 	if m, ok := in.GetMTime(); ok && n.tree.lock.held {

@@ -153,7 +153,7 @@ func (t *treeNode) Unlink(ctx context.Context, name string) syscall.Errno {
 // Rmdir implements fs.NodeRmdirer.
 func (t *treeNode) Rmdir(ctx context.Context, name string) syscall.Errno {
 	if name == lockName {
-		return t.dropLock()
+		return t.dropLock(ctx)
 	}
 	return t.stateNode.Rmdir(ctx, name)
 }

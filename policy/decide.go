@@ -26,7 +26,9 @@ type Decision struct {
 	Reason  string // one sentence, for the audit log; also for an allow
 	Level   Level
 	// Account is the expanded account, "" when the rule leaves it to the level (see Allow.Account).
-	Account      string
+	Account string
+	// OwnAccount: Account is named after the tree by the rule's own "{tree}", so it is the tree's and nobody else's.
+	OwnAccount   bool
 	Login        Login
 	RefreshToken RefreshToken
 }
@@ -71,6 +73,7 @@ func (r *Rule) allow(q Request) Decision {
 		return d
 	}
 	d.Allowed, d.Account, d.Reason = true, account, "rule "+r.Name
+	d.OwnAccount = r.Allow.Account == "{tree}"
 	d.Login, d.RefreshToken = LoginCapture, RefreshSurrogate
 	if r.Allow.Login != "" {
 		d.Login = r.Allow.Login

@@ -73,7 +73,7 @@ func TestDecide(t *testing.T) {
 		{
 			"host with a rule",
 			policy.Request{Tree: "mine", Subject: onHost(1001)},
-			policy.Decision{Allowed: true, Rule: "me", Reason: "rule me", Level: "shared", Account: "mine", Login: "capture", RefreshToken: "surrogate"},
+			policy.Decision{Allowed: true, Rule: "me", Reason: "rule me", Level: "shared", Account: "mine", OwnAccount: true, Login: "capture", RefreshToken: "surrogate"},
 		},
 		{"host without a rule", policy.Request{Tree: "mine", Subject: onHost(0)}, policy.Decision{Reason: "no rule names this host process"}},
 		{"host, another tree", policy.Request{Tree: "web-2", Subject: onHost(1000)}, policy.Decision{Reason: "no rule names this host process"}},

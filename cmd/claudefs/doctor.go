@@ -64,7 +64,7 @@ func printFindings(e *env, findings []finding) {
 }
 
 func examine(ctx context.Context, e *env) []finding {
-	out := []finding{checkDevice(), checkMounting(), checkPidNamespace()}
+	out := []finding{checkDevice(), checkKernel(), checkMounting(), checkPidNamespace()}
 	c, err := e.config()
 	if err != nil {
 		return append(out, finding{"configuration", false, err.Error(), "correct the file, then run claudefs doctor again"})
@@ -83,6 +83,16 @@ func checkDevice() finding {
 	_ = unix.Close(fd)
 	f.OK = true
 	return f
+}
+
+// checkKernel tries the one call that older kernels lack: state files are resolved with it.
+func checkKernel() finding {
+	fd, err := unix.Openat2(unix.AT_FDCWD, "/", &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
+	if err != nil {
+		return finding{"kernel", false, "openat2: " + err.Error(), "use Linux 5.6 or newer, and allow openat2 in the container's seccomp profile"}
+	}
+	_ = unix.Close(fd)
+	return finding{"kernel", true, "openat2 works", ""}
 }
 
 // checkMounting looks at what an unprivileged mount needs.

@@ -29,7 +29,7 @@ mount answers. The mountpoint is /run/claudefs/mnt for root, $XDG_RUNTIME_DIR/cl
 
 Policies: shared, project, isolated, or a file (claudefs policy show NAME prints one to start from).`,
 		Example: `  claudefs mount --policy isolated
-  docker run -v /run/claudefs/mnt/web:/root/.claude …`,
+  docker run $(claudefs docker-args web) IMAGE`,
 		Args: atMost(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return runMount(cmd, e, o, args) },
 	}

@@ -65,7 +65,7 @@ func (b *Broker) attest(ctx context.Context, v *verdict, t *tree) string {
 		return v.decision.Reason
 	}
 	if v.decision.Level == policy.LevelIsolated && !v.subject.Host {
-		return t.take(v.subject, b.cfg.Attestor)
+		return t.take(v.subject, v.facts, b.cfg.Attestor)
 	}
 	return ""
 }

@@ -18,7 +18,7 @@ import (
 type Attestor interface {
 	Resolve(context.Context, identity.Caller) (*identity.Subject, error)
 	ConfirmInit(s *identity.Subject, init uint32) error
-	Witness(*identity.Subject) (identity.Process, error)
+	Witness(s *identity.Subject, init uint32) (identity.Process, error)
 	Alive(identity.Process) bool
 }
 

@@ -45,8 +45,11 @@ func (c *change) Publish(ctx context.Context, content []byte) error {
 	if err != nil {
 		return err
 	}
-	p, _ := c.b.expected(c.t, doc)
-	k, err := c.b.kindOf(c.t.name, p.account, f.Login.RefreshToken)
+	account, err := c.b.choose(c.v.decision, c.t, doc)
+	if err != nil && !errors.Is(err, errNoAccount) {
+		return err
+	}
+	k, err := c.b.kindOf(c.t.name, account, f.Login.RefreshToken)
 	if err != nil {
 		return err
 	}
@@ -54,7 +57,7 @@ func (c *change) Publish(ctx context.Context, content []byte) error {
 	case kindForeign:
 		return c.deny("refresh token is a surrogate of another tree")
 	case kindLogin:
-		return c.capture(ctx, f, doc, p.account)
+		return c.capture(ctx, f, doc)
 	default:
 		return c.absorb(f.Others)
 	}
@@ -114,14 +117,17 @@ func (c *change) logout(others vault.Secret, removed bool) error {
 }
 
 // capture takes a login made inside the tree into the vault. Refusing it loses it: the client reports success anyway.
-func (c *change) capture(ctx context.Context, f *credfile.File, doc *document, current vault.AccountID) error {
+func (c *change) capture(ctx context.Context, f *credfile.File, doc *document) error {
 	if c.v.decision.Login != policy.LoginCapture {
 		return c.deny("a login was made inside the tree, and the rule says login: deny; it is lost")
 	}
 	if err := f.CheckLogin(); err != nil {
 		return c.deny(err.Error())
 	}
-	account := c.target(doc, current)
+	account, ok := c.target(doc)
+	if !ok {
+		return c.deny(fmt.Sprintf("a login was made inside the tree, and account %q belongs to others; it is lost", account))
+	}
 	shown := c.shown(doc)
 	var err error
 	if shown.generation, err = c.b.adopt(ctx, account, f.Login); err != nil {
@@ -144,14 +150,17 @@ func (c *change) capture(ctx context.Context, f *credfile.File, doc *document, c
 
 // target is the account that a login made inside the tree becomes: one of the tree's own, whatever the tree used
 // before. It never replaces an account that other trees or the operator use: whoever can write the file could
-// otherwise have them work on a login of his.
-func (c *change) target(doc *document, current vault.AccountID) vault.AccountID {
+// otherwise have them work on a login of his. ok is false when no such name is free.
+func (c *change) target(doc *document) (account vault.AccountID, ok bool) {
 	own := vault.AccountID(c.t.name)
-	if own == current || own == doc.Account || !c.b.exists(own) {
-		return own
+	d := c.v.decision
+	byLevel := d.Account == "" && d.Level != policy.LevelShared // such a level gives an account to the tree of its name alone
+	if own == doc.Account || byLevel || d.OwnAccount || !c.b.exists(own) {
+		return own, true
 	}
 	const suffix = ".captured"
-	return own[:min(len(own), 63-len(suffix))] + suffix
+	other := own[:min(len(own), 63-len(suffix))] + suffix
+	return other, other == doc.Account || !c.b.exists(other)
 }
 
 // adopt stores a login as the next generation of an account, which it returns.

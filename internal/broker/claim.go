@@ -13,7 +13,7 @@ type claim struct {
 }
 
 // take gives the tree to the subject's container, unless another one that still runs has it. It returns why not.
-func (t *tree) take(s *identity.Subject, a Attestor) string {
+func (t *tree) take(s *identity.Subject, f *identity.Facts, a Attestor) string {
 	t.mu.Lock()
 	old := t.claim
 	t.mu.Unlock()
@@ -24,7 +24,11 @@ func (t *tree) take(s *identity.Subject, a Attestor) string {
 	if reason := t.foreign(s, a); reason != "" {
 		return reason
 	}
-	witness, err := a.Witness(s)
+	var init uint32
+	if f != nil {
+		init = f.InitPID
+	}
+	witness, err := a.Witness(s, init)
 	if err != nil {
 		return fmt.Sprintf("isolated tree needs a process that stands for the container: %v", err)
 	}

@@ -57,8 +57,12 @@ func clearStale(path string) error {
 	case st.Mode()&os.ModeSocket == 0:
 		return fmt.Errorf("%s is there and is no socket", path)
 	}
-	if c, err := net.Dial("unix", path); err == nil {
+	c, err := net.Dial("unix", path)
+	if err == nil {
 		return errors.Join(fmt.Errorf("another daemon listens on %s", path), c.Close())
+	}
+	if !errors.Is(err, unix.ECONNREFUSED) {
+		return err
 	}
 	return os.Remove(path)
 }

@@ -30,7 +30,7 @@ func TestResolveOwnProcess(t *testing.T) {
 	if !s.Host || !s.HostRoot || s.Exe != exe || len(s.Roots) != 0 {
 		t.Errorf("got %+v", s)
 	}
-	if w, err := r.Witness(s); err != nil || !r.Alive(w) {
+	if w, err := r.Witness(s, 0); err != nil || !r.Alive(w) {
 		t.Errorf("witness of our own process: %+v %v", w, err)
 	}
 }
@@ -72,7 +72,7 @@ func TestResolveUnshared(t *testing.T) {
 	if s, err := r.Resolve(context.Background(), identity.Caller{TID: uint32(cmd.Process.Pid)}); err != nil || !s.Host {
 		t.Errorf("parent: got %+v %v", s, err)
 	}
-	w, err := r.Witness(s)
+	w, err := r.Witness(s, 0)
 	if err != nil || w.PID != child || !r.Alive(w) {
 		t.Errorf("witness %+v %v, want process %d", w, err, child)
 	}

@@ -15,16 +15,24 @@ type Process struct {
 	Start uint64 // in clock ticks since boot, field 22 of /proc/PID/stat
 }
 
-// Witness finds the process whose end is the end of the subject's container: process 1 of its pid namespace. For a
-// container that shares the host's namespace, which has none, it is the caller itself.
-func (r *Resolver) Witness(s *Subject) (Process, error) {
-	pid := s.Caller.TID
-	if s.PidNamespace != r.hostPidns {
-		first, err := r.firstOfNamespace(s.PidNamespace)
-		if err != nil {
+// Witness finds the process whose end is the end of the subject's container: init, when a runtime has named it (0: it
+// has not), else the first process that the kernel shows in the container's cgroup, else process 1 of the caller's pid
+// namespace, which may be one inside the container. For a container in the host's namespace it is the caller itself.
+func (r *Resolver) Witness(s *Subject, init uint32) (Process, error) {
+	pid := init
+	var err error
+	if pid == 0 && s.Runtime != "namespace" {
+		if pid, err = r.findInit(s); err != nil {
 			return Process{}, err
 		}
-		pid = first
+	}
+	if pid == 0 && s.PidNamespace != r.hostPidns {
+		if pid, err = r.firstOfNamespace(s.PidNamespace); err != nil {
+			return Process{}, err
+		}
+	}
+	if pid == 0 {
+		pid = s.Caller.TID
 	}
 	start, err := r.proc.start(pid)
 	if err != nil {

@@ -13,7 +13,7 @@ func TestAlive(t *testing.T) {
 		t.Fatal(err)
 	}
 	self := uint32(os.Getpid())
-	w, err := r.Witness(&Subject{Caller: Caller{TID: self}, PidNamespace: r.hostPidns})
+	w, err := r.Witness(&Subject{Caller: Caller{TID: self}, PidNamespace: r.hostPidns}, 0)
 	if err != nil || w.PID != self || !r.Alive(w) {
 		t.Fatalf("own process: %+v %v", w, err)
 	}
@@ -36,7 +36,7 @@ func TestAlive(t *testing.T) {
 	if r.Alive(Process{PID: pid, Start: start}) {
 		t.Error("an ended process counts as alive")
 	}
-	if _, err := r.Witness(&Subject{PidNamespace: 12345}); err == nil {
+	if _, err := r.Witness(&Subject{PidNamespace: 12345}, 0); err == nil {
 		t.Error("a namespace without processes has a witness")
 	}
 }

@@ -113,3 +113,17 @@ func TestControlSocketFromContainer(t *testing.T) {
 		t.Errorf("status: %+v", s)
 	}
 }
+
+// A nested namespace that ends does not end its container's claim on an isolated tree.
+func TestClaimOutlivesNestedNamespace(t *testing.T) {
+	h := newHost(t, hostOptions{policy: "isolated", noDocker: true})
+	h.login("web", false)
+	ctx := context.Background()
+	one := docker.RunContainer(t, dockertest.RunConfig{Image: image, Mounts: []string{h.tree("web")}, CapAdd: []string{"SYS_ADMIN"}})
+	if _, errText, code := one.Exec(ctx, "root", "busybox", "unshare", "-p", "-f", "cat", "/claude/.credentials.json"); code != 0 {
+		t.Fatalf("read in a nested namespace: %s", errText)
+	}
+	two := docker.RunContainer(t, dockertest.RunConfig{Image: image, Mounts: []string{h.tree("web")}})
+	out, _, code := two.Exec(ctx, "root", cat...)
+	refused(t, h, "web", out, code, "isolated tree belongs to container")
+}
