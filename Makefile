@@ -21,7 +21,7 @@ build: ## build bin/claudefs
 demo: deps build ## show it working on this machine, then clean up
 	test/demo.sh
 
-test: deps lint race single authserver e2e ## everything: FUSE, keyring, Docker, real client
+test: deps lint gen race single authserver e2e ## everything: FUSE, keyring, Docker, real client
 	@echo "all tests passed"
 
 check: lint unit ## what needs no Docker, in a few minutes

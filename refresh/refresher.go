@@ -57,7 +57,9 @@ type Refresher struct {
 	cfg     Config
 	client  *http.Client
 	flights singleflight.Group
-	wake    chan struct{}
+	// underWay counts those who wait for a flight, readers that gave up included: it is 0 when no flight runs.
+	underWay sync.WaitGroup
+	wake     chan struct{}
 
 	mu       sync.Mutex
 	known    map[vault.AccountID]*vault.Credential // last good copy: served while the vault is locked
@@ -152,28 +154,40 @@ func (r *Refresher) Renew(ctx context.Context, a vault.AccountID, generation uin
 	return r.wait(ctx, r.start(ctx, a, generation, false))
 }
 
-// Force is Renew for an operator: it does not mind an earlier failure's back-off and waits for the grant's end.
+// Ensure is Token for an operator: when a renewal is due it waits for the grant's end.
+func (r *Refresher) Ensure(ctx context.Context, a vault.AccountID) (*vault.Credential, error) {
+	c, err := r.Current(a)
+	if err != nil || fresh(c, r.cfg.Window, time.Now()) {
+		return c, err
+	}
+	return r.Force(ctx, a)
+}
+
+// Force is Renew for an operator: it does not mind an earlier failure's back-off and waits for the grant's end, also
+// when ctx ends before: a process that ended meanwhile could lose the login.
 func (r *Refresher) Force(ctx context.Context, a vault.AccountID) (*vault.Credential, error) {
 	c, err := r.Current(a)
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case res := <-r.start(ctx, a, c.Generation, true):
-		return result(res)
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
+	return result(<-r.start(ctx, a, c.Generation, true))
 }
+
+// Drain waits for the grants under way; none may be started any more. A process that ended between the server's
+// rotation and our commit could lose a login.
+func (r *Refresher) Drain() { r.underWay.Wait() }
 
 // start begins a grant or joins the one under way. The grant keeps ctx's values but not its end: a reader's signal
 // must not stop it between the server's rotation and our commit.
 func (r *Refresher) start(ctx context.Context, a vault.AccountID, generation uint64, force bool) <-chan singleflight.Result {
 	// A forced grant does not join one that only finds out that the next attempt is not due.
 	key := fmt.Sprintf("%s/%d/%t", a, generation, force)
-	return r.flights.DoChan(key, func() (any, error) {
+	flight := r.flights.DoChan(key, func() (any, error) {
 		return r.fly(context.WithoutCancel(ctx), a, generation, force)
 	})
+	out := make(chan singleflight.Result, 1)
+	r.underWay.Go(func() { out <- <-flight })
+	return out
 }
 
 func (r *Refresher) wait(ctx context.Context, flight <-chan singleflight.Result) (*vault.Credential, error) {

@@ -144,7 +144,7 @@ func (a *Accounts) Refresh(ctx context.Context, id vault.AccountID, force bool) 
 	if force {
 		_, err = a.Tokens.Force(ctx, id)
 	} else {
-		_, err = a.Tokens.Token(ctx, id)
+		_, err = a.Tokens.Ensure(ctx, id)
 	}
 	if err != nil {
 		return Info{}, err

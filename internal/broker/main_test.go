@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -57,9 +58,9 @@ func (a *attestor) Resolve(_ context.Context, c identity.Caller) (*identity.Subj
 
 func (a *attestor) ConfirmInit(*identity.Subject, uint32) error { return a.forged }
 
-// Witness is a process with the number of the caller.
-func (a *attestor) Witness(s *identity.Subject) (identity.Process, error) {
-	return identity.Process{PID: s.Caller.TID, Start: 1}, a.blind
+// Witness is the process that the runtime named, else the caller.
+func (a *attestor) Witness(s *identity.Subject, init uint32) (identity.Process, error) {
+	return identity.Process{PID: cmp.Or(init, s.Caller.TID), Start: 1}, a.blind
 }
 
 func (a *attestor) Alive(p identity.Process) bool {

@@ -21,7 +21,8 @@ import (
 
 // history is one tree under a random sequence of events, with what a client saw of it last.
 type history struct {
-	t      *rapid.T
+	t      *testing.T // for what must work in any case
+	rt     *rapid.T
 	w      *world
 	caller identity.Caller
 	tree   string
@@ -41,7 +42,7 @@ func (h *history) account() vault.AccountID {
 
 func (h *history) step() {
 	w, t := h.w, h.t
-	switch rapid.SampledFrom([]string{"rotate", "rotate back", "import", "others", "logout", "empty", "unlink", "login", "restart"}).Draw(t, "step") {
+	switch rapid.SampledFrom([]string{"rotate", "rotate back", "import", "others", "logout", "empty", "unlink", "login", "restart"}).Draw(h.rt, "step") {
 	case "rotate":
 		w.edit(t, h.account(), advance(w.srv.NewLogin(), time.Now()))
 	case "rotate back": // while the clock was set back
@@ -49,7 +50,7 @@ func (h *history) step() {
 	case "import":
 		w.login(t, h.account())
 	case "others":
-		n := rapid.SampledFrom([]int{1, 500, 3000}).Draw(t, "length")
+		n := rapid.SampledFrom([]int{1, 500, 3000}).Draw(h.rt, "length")
 		if err := w.publish(t, h.caller, h.tree, with(t, h.text, fmt.Sprintf(`{"a":%q}`, strings.Repeat("x", n)))); err != nil {
 			t.Fatal(err)
 		}
@@ -86,7 +87,7 @@ func advance(l refreshtest.Login, now time.Time) func(*vault.Credential) {
 
 // check looks at the file as a client does: stat, then open.
 func (h *history) check() {
-	t := h.t
+	t := h.rt
 	st, err := h.w.Stat(h.tree)
 	if errors.Is(err, iofs.ErrNotExist) {
 		h.gone = true
@@ -95,7 +96,7 @@ func (h *history) check() {
 	if err != nil {
 		t.Fatal(err)
 	}
-	snap, err := h.w.Open(t.Context(), h.caller, h.tree)
+	snap, err := h.w.Open(h.t.Context(), h.caller, h.tree)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,11 +134,11 @@ func TestFileProperties(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		n++
 		tree := fmt.Sprintf("web-%d", n)
-		w.login(rt, "default")
+		w.login(t, "default")
 		if _, err := w.StateDir(tree); err != nil {
 			rt.Fatal(err)
 		}
-		h := &history{t: rt, w: w, caller: w.container(tree, tree), tree: tree, inode: map[uint64][]byte{}}
+		h := &history{t: t, rt: rt, w: w, caller: w.container(tree, tree), tree: tree, inode: map[uint64][]byte{}}
 		h.check()
 		for range rapid.IntRange(1, 12).Draw(rt, "steps") {
 			h.step()

@@ -56,6 +56,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	if err := d.build(); err != nil {
 		return err
 	}
+	undo.push(func() error { d.tokens.Drain(); return nil }) // after the mount is gone, before the vault is locked
 	return d.serve(ctx, server, notice, undo)
 }
 

@@ -72,7 +72,8 @@ func runAll(m *testing.M) (code int, err error) {
 	if err := docker.BuildImage(ctx, dockertest.Image{Name: image, Binaries: []string{claude}}); err != nil {
 		return 1, err
 	}
-	return m.Run(), nil
+	code = m.Run()
+	return code, scanAfterAll(docker.Root())
 }
 
 func build(ctx context.Context, dir, out, pkg string) error {
