@@ -14,6 +14,8 @@ const maxDraft = 1 << 20
 
 // snapshotHandle is the content of one open for reading.
 type snapshotHandle struct {
+	memory *budget
+
 	mu      sync.RWMutex
 	content []byte
 }
@@ -35,6 +37,7 @@ func (h *snapshotHandle) Release(context.Context) syscall.Errno {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	clear(h.content)
+	h.memory.give(len(h.content))
 	h.content = nil
 	return 0
 }
@@ -125,6 +128,7 @@ func (b *buffer) wipe() {
 // the caller could be attested, and is published when it is closed.
 type changeHandle struct {
 	change Change
+	memory *budget
 	buf    buffer
 }
 
@@ -167,5 +171,6 @@ func (h *changeHandle) Fsync(context.Context, uint32) syscall.Errno { return 0 }
 // Release implements fs.FileReleaser.
 func (h *changeHandle) Release(context.Context) syscall.Errno {
 	h.buf.wipe()
+	h.memory.give(maxDraft)
 	return 0
 }

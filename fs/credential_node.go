@@ -105,7 +105,11 @@ func (n *credentialNode) Open(ctx context.Context, flags uint32) (fusefs.FileHan
 		clear(snap.Content)
 		return nil, 0, syscall.ESTALE
 	}
-	return &snapshotHandle{content: snap.Content}, fuse.FOPEN_DIRECT_IO, 0
+	if !n.tree.memory.take(len(snap.Content)) {
+		clear(snap.Content)
+		return nil, 0, syscall.ENFILE
+	}
+	return &snapshotHandle{content: snap.Content, memory: &n.tree.memory}, fuse.FOPEN_DIRECT_IO, 0
 }
 
 // openChange opens the file for an in-place write, as clients before 2.1 do.
@@ -114,10 +118,14 @@ func (t *treeNode) openChange(ctx context.Context, flags uint32) (fusefs.FileHan
 	if err != nil {
 		return nil, 0, errno(err)
 	}
-	h := &changeHandle{change: change}
+	if !t.memory.take(maxDraft) { // what the buffer may grow to
+		return nil, 0, syscall.ENFILE
+	}
+	h := &changeHandle{change: change, memory: &t.memory}
 	if flags&syscall.O_TRUNC == 0 {
 		snap, err := t.cfg.Credentials.Open(ctx, callerOf(ctx), t.name)
 		if err != nil && !errors.Is(err, iofs.ErrNotExist) {
+			t.memory.give(maxDraft)
 			return nil, 0, errno(err)
 		}
 		if snap != nil {

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -266,5 +268,47 @@ func TestScreen(t *testing.T) {
 	}
 	if err := os.WriteFile(m.path("c"), []byte("harmless"), 0o600); err != nil {
 		t.Errorf("harmless text: %v", err)
+	}
+}
+
+// Handles that a client leaves open are bounded by memory, for its own tree alone, and are given back.
+func TestHandlesAreBounded(t *testing.T) {
+	m := mount(t)
+	var open []*os.File
+	for range 100 {
+		f, err := os.OpenFile(m.path(credential), os.O_WRONLY, 0)
+		if err != nil {
+			if !errors.Is(err, syscall.ENFILE) {
+				t.Fatal(err)
+			}
+			break
+		}
+		open = append(open, f)
+	}
+	if len(open) < 10 || len(open) > 40 {
+		t.Errorf("%d writers could be opened at once", len(open))
+	}
+	for _, f := range open {
+		_ = f.Close()
+	}
+	for range 100 { // RELEASE comes after close has returned
+		if _, err := os.ReadFile(m.path(credential)); err == nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error("closed handles were not given back")
+}
+
+// Attributes such as "immutable" are the operator's.
+func TestNoIoctl(t *testing.T) {
+	m := mount(t)
+	f, err := os.Create(m.path("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, 0x10); err == nil {
+		t.Error("FS_IOC_SETFLAGS was accepted")
 	}
 }

@@ -51,6 +51,7 @@ func (t *treeNode) forget(name string, d *draftNode) {
 	t.mu.Lock()
 	if t.drafts[name] == d {
 		delete(t.drafts, name)
+		t.memory.give(maxDraft)
 	}
 	t.mu.Unlock()
 	d.buf.wipe()
@@ -78,7 +79,7 @@ func (t *treeNode) createDraft(ctx context.Context, name string, flags, mode uin
 	case exists && flags&syscall.O_EXCL != 0:
 		t.mu.Unlock()
 		return nil, nil, 0, syscall.EEXIST
-	case !exists && len(t.drafts) >= maxDrafts:
+	case !exists && (len(t.drafts) >= maxDrafts || !t.memory.take(maxDraft)):
 		t.mu.Unlock()
 		return nil, nil, 0, syscall.ENOSPC
 	case !exists:

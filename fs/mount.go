@@ -6,6 +6,7 @@ import (
 	"log"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -68,6 +69,10 @@ func options(cfg *Config) *fusefs.Options {
 			// The kernel then answers every xattr call with EOPNOTSUPP itself, which Docker and mv expect.
 			DisableXAttrs: true,
 			Logger:        log.New(slogWriter{cfg.Log}, "", 0),
+			PanicHandler: func(v any) fuse.Status {
+				cfg.Log.Error("Request handler panicked", "panic", v, "stack", string(debug.Stack()))
+				return fuse.EIO
+			},
 			// O_TRUNC arrives with OPEN and not as a truncation without handle.
 			ExtraCapabilities: fuse.CAP_ATOMIC_O_TRUNC,
 			// Writes to state files are screened, so they have to come to us.

@@ -37,6 +37,11 @@ func (h *stateHandle) fd() int {
 // PassthroughFd keeps the kernel's passthrough off: writes have to be seen.
 func (h *stateHandle) PassthroughFd() (int, bool) { return -1, false }
 
+// Ioctl implements fs.FileIoctler: none. The backing file's would run with the daemon's rights, chattr's for example.
+func (h *stateHandle) Ioctl(context.Context, uint32, uint64, []byte, []byte) (int32, syscall.Errno) {
+	return 0, syscall.ENOTTY
+}
+
 // Write implements fs.FileWriter.
 func (h *stateHandle) Write(ctx context.Context, data []byte, off int64) (uint32, syscall.Errno) {
 	if err := h.screen(data, off); err != nil {

@@ -25,7 +25,7 @@ func virtualName(name string) bool {
 }
 
 // maxDrafts bounds the files that a tree's clients may have half-written beside the credential file.
-const maxDrafts = 32
+const maxDrafts = 16
 
 // treeNode is the top directory of a tree.
 type treeNode struct {
@@ -34,6 +34,8 @@ type treeNode struct {
 	name string
 	dir  int       // O_PATH descriptor of the state directory, held for good
 	born time.Time // when its state directory last changed before we served it
+
+	memory budget
 
 	mu     sync.Mutex
 	drafts map[string]*draftNode

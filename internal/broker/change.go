@@ -125,6 +125,9 @@ func (c *change) capture(ctx context.Context, f *credfile.File, doc *document) e
 		return c.deny(err.Error())
 	}
 	account, ok := c.target(doc)
+	if _, _, err := c.b.cfg.Store.Load(account); errors.Is(err, vault.ErrLocked) {
+		return errors.Join(err, c.record(audit.ActionCapture, audit.Failed, err.Error()))
+	}
 	if !ok {
 		return c.deny(fmt.Sprintf("a login was made inside the tree, and account %q belongs to others; it is lost", account))
 	}

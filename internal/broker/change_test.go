@@ -95,7 +95,9 @@ func TestPublish(t *testing.T) {
 		{"metadata", func(t testing.TB, _ *world, b []byte) []byte { return with(t, b, `{"x":1}`) },
 			nil, audit.ActionAbsorb, audit.Allowed, true, `{"mcpOAuth":{"x":1}}`, false},
 		{"the same", func(_ testing.TB, _ *world, b []byte) []byte { return b }, nil, audit.ActionAbsorb, audit.Allowed, true, "{}", false},
-		{"its access token spoilt", func(_ testing.TB, _ *world, b []byte) []byte { return bytes.Replace(b, []byte("oat01"), []byte("oat02"), 1) },
+		{"its access token spoilt", func(_ testing.TB, _ *world, b []byte) []byte {
+			return bytes.Replace(b, []byte("oat01"), []byte("oat02"), 1)
+		},
 			nil, audit.ActionAbsorb, audit.Allowed, true, "{}", false},
 		{"access token alone", func(t testing.TB, w *world, _ []byte) []byte {
 			l := w.srv.NewLogin()
