@@ -33,7 +33,7 @@ lint: ## format, vet, staticcheck, module file
 	$(GO) vet -tags e2e ./test/...
 	$(GO) run $(STATICCHECK) -tags e2e ./...
 	$(GO) mod tidy -diff
-	cd test/authserver && $(GO) vet ./... && $(GO) mod tidy -diff
+	for m in authserver zitadelserver; do (cd test/$$m && $(GO) vet ./... && $(GO) mod tidy -diff) || exit 1; done
 
 unit: ## unit tests
 	$(GO) test ./...
@@ -51,8 +51,8 @@ fuzz: ## fuzz each parser for FUZZTIME (default 30s)
 e2e: ## real mounts, private dockerd, real client, real authorization server
 	$(GO) test -tags e2e -count=1 -timeout 30m ./test/e2e
 
-authserver: ## tests of the authorization server that e2e uses
-	cd test/authserver && $(GO) test ./...
+authserver: ## tests of the authorization servers that e2e uses
+	for m in authserver zitadelserver; do (cd test/$$m && $(GO) test ./...) || exit 1; done
 
 bench: build ## the figures of docs/performance.md
 	$(GO) run ./test/bench -claudefs bin/claudefs

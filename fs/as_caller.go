@@ -56,6 +56,7 @@ func becomeDaemon() {
 	_, _ = unix.SetfsuidRetUid(os.Geteuid())
 	_, _ = unix.SetfsgidRetGid(os.Getegid())
 	if uid, _ := unix.SetfsuidRetUid(-1); uid != os.Geteuid() {
-		panic("fs: thread did not get its file system uid back")
+		// Fail closed: go-fuse recovers from panics and would use the thread again, so the process ends.
+		_ = unix.Kill(os.Getpid(), unix.SIGKILL)
 	}
 }

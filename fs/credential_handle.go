@@ -52,15 +52,19 @@ func readAt(content, dest []byte, off int64) fuse.ReadResult {
 
 // buffer is a growing file in memory.
 type buffer struct {
-	mu    sync.Mutex
-	data  []byte
-	dirty bool
+	mu     sync.Mutex
+	data   []byte
+	dirty  bool
+	closed bool // wiped for good: its name or its handle is gone
 }
 
 func (b *buffer) write(data []byte, off int64) (uint32, syscall.Errno) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	end := off + int64(len(data))
+	if b.closed {
+		return 0, syscall.EIO
+	}
 	if off < 0 || end > maxDraft {
 		return 0, syscall.EFBIG
 	}
@@ -73,6 +77,9 @@ func (b *buffer) write(data []byte, off int64) (uint32, syscall.Errno) {
 func (b *buffer) truncate(size uint64) syscall.Errno {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.closed {
+		return syscall.EIO
+	}
 	if size > maxDraft {
 		return syscall.EFBIG
 	}
@@ -121,7 +128,7 @@ func (b *buffer) wipe() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	clear(b.data[:cap(b.data)])
-	b.data = nil
+	b.data, b.closed = nil, true
 }
 
 // changeHandle is the credential file open for writing in place. The change was permitted when it was opened, while

@@ -312,3 +312,33 @@ func TestNoIoctl(t *testing.T) {
 		t.Error("FS_IOC_SETFLAGS was accepted")
 	}
 }
+
+// A draft that lost its name holds nothing any more, however long it stays open.
+func TestRemovedDraftTakesNothing(t *testing.T) {
+	m := mount(t)
+	f, err := os.Create(m.path(draft))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := os.Remove(m.path(draft)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write(make([]byte, 100)); err == nil {
+		t.Error("a removed draft was written")
+	}
+}
+
+// A plain file must not come to a virtual name by an exchange.
+func TestExchangeWithVirtualName(t *testing.T) {
+	m := mount(t)
+	dir, file := m.path(credential+".d"), m.path("plain")
+	if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(file, []byte("x"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for _, names := range [][2]string{{dir, file}, {file, dir}} {
+		if err := unix.Renameat2(unix.AT_FDCWD, names[0], unix.AT_FDCWD, names[1], unix.RENAME_EXCHANGE); err == nil {
+			t.Errorf("%v were exchanged", names)
+		}
+	}
+}

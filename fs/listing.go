@@ -23,7 +23,11 @@ type listing struct {
 var (
 	_ fusefs.FileReaddirenter = (*listing)(nil)
 	_ fusefs.FileSeekdirer    = (*listing)(nil)
+	_ fusefs.FileReleasedirer = (*listing)(nil)
 )
+
+// entrySize is what an entry of a listing is counted with, in bytes.
+const entrySize = 128
 
 // Readdirent implements fs.FileReaddirenter.
 func (l *listing) Readdirent(ctx context.Context) (*fuse.DirEntry, syscall.Errno) {
@@ -33,6 +37,9 @@ func (l *listing) Readdirent(ctx context.Context) (*fuse.DirEntry, syscall.Errno
 		entries, e := l.tree.entries(ctx)
 		if e != 0 {
 			return nil, e
+		}
+		if !l.tree.memory.take(len(entries) * entrySize) {
+			return nil, syscall.ENFILE
 		}
 		l.entries, l.read = entries, true
 	}
@@ -50,9 +57,22 @@ func (l *listing) Seekdir(_ context.Context, off uint64) syscall.Errno {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if off == 0 {
-		l.read, l.next = false, 0
+		l.drop()
 		return 0
 	}
 	l.next = int(min(off, uint64(len(l.entries))))
 	return 0
+}
+
+// Releasedir implements fs.FileReleasedirer.
+func (l *listing) Releasedir(context.Context, uint32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.drop()
+}
+
+// drop forgets what was read; l.mu is held.
+func (l *listing) drop() {
+	l.tree.memory.give(len(l.entries) * entrySize)
+	l.entries, l.read, l.next = nil, false, 0
 }

@@ -55,9 +55,10 @@ func (t *treeNode) takeLock(ctx context.Context, _ uint32, out *fuse.EntryOut) (
 }
 
 func (t *treeNode) lookupLock(ctx context.Context, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	busy := t.cfg.Locks.Busy(t.name)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.lock.held && !t.cfg.Locks.Busy(t.name) {
+	if !t.lock.held && !busy {
 		return nil, syscall.ENOENT
 	}
 	return t.lockEntry(ctx, out), 0

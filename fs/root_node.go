@@ -12,6 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// maxTrees bounds the trees that are known at once: each holds a descriptor for good.
+const maxTrees = 4096
+
 // rootNode is the mount's top directory: one directory per tree, for those who may enter it.
 type rootNode struct {
 	fusefs.Inode
@@ -70,6 +73,9 @@ func (r *rootNode) tree(ctx context.Context, name string) (*treeNode, error) {
 	defer r.mu.Unlock()
 	if t, ok := r.trees[name]; ok {
 		return t, nil
+	}
+	if len(r.trees) >= maxTrees {
+		return nil, syscall.ENFILE
 	}
 	dir, err := r.cfg.Gate.StateDir(name)
 	if err != nil {

@@ -135,8 +135,7 @@ func (n *stateNode) Statfs(_ context.Context, out *fuse.StatfsOut) syscall.Errno
 	return 0
 }
 
-// CopyFileRange implements fs.NodeCopyFileRanger between state files. Only what may be written at all is copied: a
-// state file holds no token, since its own writes were screened.
+// CopyFileRange implements fs.NodeCopyFileRanger between state files of one tree, whose own writes were screened.
 func (n *stateNode) CopyFileRange(_ context.Context, in fusefs.FileHandle, offIn uint64, _ *fusefs.Inode,
 	out fusefs.FileHandle, offOut, length, flags uint64,
 ) (uint32, syscall.Errno) {

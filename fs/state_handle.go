@@ -6,6 +6,8 @@ import (
 	"syscall"
 
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 )
 
 // screenTail is how many bytes of the last write are looked at again with the next one, so that a token cut in two
@@ -14,8 +16,11 @@ const screenTail = 512
 
 // stateHandle is an open state file. Writes are screened for tokens of the tree: they are the one thing that must not
 // reach the disk.
+//
+// go-fuse's file is a field and not embedded: what it can do beyond this list, ioctl above all, would run on the
+// backing file with the daemon's rights for whoever holds a descriptor.
 type stateHandle struct {
-	*fusefs.LoopbackFile
+	file *fusefs.LoopbackFile
 	tree *treeNode
 
 	mu   sync.Mutex
@@ -23,23 +28,70 @@ type stateHandle struct {
 	end  int64 // where the last write ended
 }
 
+var (
+	_ fusefs.FileReader    = (*stateHandle)(nil)
+	_ fusefs.FileWriter    = (*stateHandle)(nil)
+	_ fusefs.FileWritever  = (*stateHandle)(nil)
+	_ fusefs.FileFlusher   = (*stateHandle)(nil)
+	_ fusefs.FileFsyncer   = (*stateHandle)(nil)
+	_ fusefs.FileReleaser  = (*stateHandle)(nil)
+	_ fusefs.FileGetattrer = (*stateHandle)(nil)
+	_ fusefs.FileSetattrer = (*stateHandle)(nil)
+	_ fusefs.FileLseeker   = (*stateHandle)(nil)
+	_ fusefs.FileAllocater = (*stateHandle)(nil)
+)
+
 // newStateHandle takes ownership of fd.
 func newStateHandle(fd int, t *treeNode) *stateHandle {
-	return &stateHandle{LoopbackFile: fusefs.NewLoopbackFile(fd).(*fusefs.LoopbackFile), tree: t}
+	return &stateHandle{file: fusefs.NewLoopbackFile(fd).(*fusefs.LoopbackFile), tree: t}
 }
 
 // fd is the backing descriptor; it is good as long as the handle is.
 func (h *stateHandle) fd() int {
-	fd, _ := h.LoopbackFile.PassthroughFd()
+	fd, _ := h.file.PassthroughFd()
 	return fd
 }
 
-// PassthroughFd keeps the kernel's passthrough off: writes have to be seen.
-func (h *stateHandle) PassthroughFd() (int, bool) { return -1, false }
+// Read implements fs.FileReader.
+func (h *stateHandle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
+	return h.file.Read(ctx, dest, off)
+}
 
-// Ioctl implements fs.FileIoctler: none. The backing file's would run with the daemon's rights, chattr's for example.
-func (h *stateHandle) Ioctl(context.Context, uint32, uint64, []byte, []byte) (int32, syscall.Errno) {
-	return 0, syscall.ENOTTY
+// Flush implements fs.FileFlusher.
+func (h *stateHandle) Flush(ctx context.Context) syscall.Errno { return h.file.Flush(ctx) }
+
+// Fsync implements fs.FileFsyncer.
+func (h *stateHandle) Fsync(ctx context.Context, flags uint32) syscall.Errno {
+	return h.file.Fsync(ctx, flags)
+}
+
+// Release implements fs.FileReleaser.
+func (h *stateHandle) Release(ctx context.Context) syscall.Errno { return h.file.Release(ctx) }
+
+// Getattr implements fs.FileGetattrer.
+func (h *stateHandle) Getattr(ctx context.Context, out *fuse.AttrOut) syscall.Errno {
+	return h.file.Getattr(ctx, out)
+}
+
+// Setattr implements fs.FileSetattrer; the node calls it as the caller.
+func (h *stateHandle) Setattr(ctx context.Context, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
+	return h.file.Setattr(ctx, in, out)
+}
+
+// Lseek implements fs.FileLseeker: holes.
+func (h *stateHandle) Lseek(ctx context.Context, off uint64, whence uint32) (uint64, syscall.Errno) {
+	return h.file.Lseek(ctx, off, whence)
+}
+
+// allocateModes are the modes of fallocate(2) that change no other bytes than those named.
+const allocateModes = unix.FALLOC_FL_KEEP_SIZE | unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_ZERO_RANGE
+
+// Allocate implements fs.FileAllocater.
+func (h *stateHandle) Allocate(ctx context.Context, off, size uint64, mode uint32) syscall.Errno {
+	if mode&^allocateModes != 0 {
+		return syscall.EOPNOTSUPP
+	}
+	return h.file.Allocate(ctx, off, size, mode)
 }
 
 // Write implements fs.FileWriter.
@@ -47,7 +99,7 @@ func (h *stateHandle) Write(ctx context.Context, data []byte, off int64) (uint32
 	if err := h.screen(data, off); err != nil {
 		return 0, errno(err)
 	}
-	return h.LoopbackFile.Write(ctx, data, off)
+	return h.file.Write(ctx, data, off)
 }
 
 // Writev implements fs.FileWritever.
@@ -59,7 +111,7 @@ func (h *stateHandle) Writev(ctx context.Context, data [][]byte, off int64) (uin
 		}
 		at += int64(len(d))
 	}
-	return h.LoopbackFile.Writev(ctx, data, off)
+	return h.file.Writev(ctx, data, off)
 }
 
 func (h *stateHandle) screen(data []byte, off int64) error {
@@ -76,8 +128,3 @@ func (h *stateHandle) screen(data []byte, off int64) error {
 	h.end = off + int64(len(data))
 	return nil
 }
-
-var (
-	_ fusefs.FileWriter   = (*stateHandle)(nil)
-	_ fusefs.FileWritever = (*stateHandle)(nil)
-)

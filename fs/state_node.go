@@ -186,8 +186,8 @@ func (n *stateNode) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, 
 func (n *stateNode) OpendirHandle(ctx context.Context, _ uint32) (fh fusefs.FileHandle, ff uint32, e syscall.Errno) {
 	e = n.tree.asCaller(ctx, func() syscall.Errno {
 		return n.inside(func(dir int) error {
-			ds, e := fusefs.NewLoopbackDirStream(procPath(dir))
-			fh = ds
+			d, e := openDir(dir)
+			fh = d
 			return errorOf(e)
 		})
 	})

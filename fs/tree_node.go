@@ -171,6 +171,8 @@ func (t *treeNode) Rename(ctx context.Context, name string, newParent fusefs.Ino
 		return t.renameDraft(ctx, d, name, newName)
 	case name == credentialName, name == lockName:
 		return syscall.EACCES
+	case flags != 0 && virtualName(name):
+		return syscall.EINVAL // an exchange would bring a plain file to the name
 	case newParent.EmbeddedInode() == t.EmbeddedInode() && virtualName(newName):
 		return syscall.EXDEV
 	}

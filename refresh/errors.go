@@ -16,6 +16,8 @@ var (
 	ErrStatic = errors.New("account has no refresh token")
 	// ErrNotYet: an earlier grant failed and the next attempt is not due.
 	ErrNotYet = errors.New("next attempt is not due yet")
+	// ErrClosed: the refresher is being shut down and starts no grant any more.
+	ErrClosed = errors.New("refresher is closed")
 	// ErrSlow: a grant is under way and the caller's patience ended first.
 	ErrSlow = errors.New("grant is still under way")
 )

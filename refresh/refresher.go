@@ -57,11 +57,14 @@ type Refresher struct {
 	cfg     Config
 	client  *http.Client
 	flights singleflight.Group
-	// underWay counts those who wait for a flight, readers that gave up included: it is 0 when no flight runs.
-	underWay sync.WaitGroup
-	wake     chan struct{}
+	waiters sync.WaitGroup
+	wake    chan struct{}
 
 	mu       sync.Mutex
+	idle     *sync.Cond // of mu: flying became less
+	flying   int        // those who wait for a flight, readers that gave up included
+	closed   bool
+	wanted   map[vault.AccountID]wish
 	known    map[vault.AccountID]*vault.Credential // last good copy: served while the vault is locked
 	unsaved  map[vault.AccountID]unsaved
 	backoffs map[vault.AccountID]*backoffState
@@ -94,12 +97,14 @@ func New(cfg Config) (*Refresher, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Refresher{
+	r := &Refresher{
 		cfg: cfg, client: newClient(&cfg), wake: make(chan struct{}, 1),
 		known: map[vault.AccountID]*vault.Credential{}, unsaved: map[vault.AccountID]unsaved{},
 		backoffs: map[vault.AccountID]*backoffState{}, watched: map[vault.AccountID]time.Time{},
-		renewing: map[vault.AccountID]bool{},
-	}, nil
+		renewing: map[vault.AccountID]bool{}, wanted: map[vault.AccountID]wish{},
+	}
+	r.idle = sync.NewCond(&r.mu)
+	return r, nil
 }
 
 func orDefault(d, def time.Duration) time.Duration {
@@ -149,9 +154,14 @@ func (r *Refresher) Token(ctx context.Context, a vault.AccountID) (*vault.Creden
 }
 
 // Renew returns a token newer than generation: the vault's, when it has one already, else that of a grant, which all
-// callers share. It waits at most Config.Patience and then returns ErrSlow; the grant goes on.
+// callers share. It waits at most Config.Patience and then returns ErrSlow; the grant goes on. When it fails, Run goes on
+// trying for a while: the token in hand does not work, and nobody may ask again.
 func (r *Refresher) Renew(ctx context.Context, a vault.AccountID, generation uint64) (*vault.Credential, error) {
-	return r.wait(ctx, r.start(ctx, a, generation, false))
+	c, err := r.wait(ctx, r.start(ctx, a, generation, false))
+	if err != nil && !errors.Is(err, ErrLoginRequired) && !errors.Is(err, ErrStatic) {
+		r.want(a, generation)
+	}
+	return c, err
 }
 
 // Ensure is Token for an operator: when a renewal is due it waits for the grant's end.
@@ -173,20 +183,59 @@ func (r *Refresher) Force(ctx context.Context, a vault.AccountID) (*vault.Creden
 	return result(<-r.start(ctx, a, c.Generation, true))
 }
 
-// Drain waits for the grants under way; none may be started any more. A process that ended between the server's
-// rotation and our commit could lose a login.
-func (r *Refresher) Drain() { r.underWay.Wait() }
+// Drain waits for the grants under way and refuses new ones with ErrClosed from then on. A process that ended between
+// the server's rotation and our commit could lose a login.
+func (r *Refresher) Drain() {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.Settle()
+}
+
+// Settle waits until no grant is under way.
+func (r *Refresher) Settle() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for r.flying > 0 {
+		r.idle.Wait()
+	}
+}
+
+// begin counts a grant before it can start; false after Drain.
+func (r *Refresher) begin() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return false
+	}
+	r.flying++
+	return true
+}
+
+func (r *Refresher) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.flying--
+	r.idle.Broadcast()
+}
 
 // start begins a grant or joins the one under way. The grant keeps ctx's values but not its end: a reader's signal
 // must not stop it between the server's rotation and our commit.
 func (r *Refresher) start(ctx context.Context, a vault.AccountID, generation uint64, force bool) <-chan singleflight.Result {
+	out := make(chan singleflight.Result, 1)
+	if !r.begin() {
+		out <- singleflight.Result{Err: ErrClosed}
+		return out
+	}
 	// A forced grant does not join one that only finds out that the next attempt is not due.
 	key := fmt.Sprintf("%s/%d/%t", a, generation, force)
 	flight := r.flights.DoChan(key, func() (any, error) {
 		return r.fly(context.WithoutCancel(ctx), a, generation, force)
 	})
-	out := make(chan singleflight.Result, 1)
-	r.underWay.Go(func() { out <- <-flight })
+	r.waiters.Go(func() {
+		defer r.end()
+		out <- <-flight
+	})
 	return out
 }
 

@@ -127,7 +127,7 @@ func (r *Refresher) renewDue(ctx context.Context, flights *sync.WaitGroup) time.
 		if err != nil {
 			continue
 		}
-		at := due(c, r.cfg.Window)
+		at := r.dueOrWanted(c, now)
 		if h := r.Health(a); h.RetryAt.After(at) {
 			at = h.RetryAt
 		}
@@ -149,6 +149,39 @@ func (r *Refresher) renewDue(ctx context.Context, flights *sync.WaitGroup) time.
 		}
 	}
 	return max(pause, 10*time.Millisecond)
+}
+
+// wantFor is how long Run goes on after a renewal that a reader asked for: a little longer than the client waits.
+const wantFor = 20 * time.Second
+
+// wish is for a token newer than generation.
+type wish struct {
+	generation uint64
+	until      time.Time
+}
+
+// want has Run renew the account's token although it is not due.
+func (r *Refresher) want(a vault.AccountID, generation uint64) {
+	r.mu.Lock()
+	r.wanted[a] = wish{generation, time.Now().Add(wantFor)}
+	r.watched[a] = time.Now()
+	r.mu.Unlock()
+	r.poke()
+}
+
+// dueOrWanted is due, or now when somebody wants a newer token than c.
+func (r *Refresher) dueOrWanted(c *vault.Credential, now time.Time) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w, ok := r.wanted[c.Account]
+	if !ok {
+		return due(c, r.cfg.Window)
+	}
+	if now.After(w.until) || c.Generation > w.generation || c.State != vault.StateValid || c.RefreshToken.IsZero() {
+		delete(r.wanted, c.Account)
+		return due(c, r.cfg.Window)
+	}
+	return now
 }
 
 // beginRenewal reports whether Run has no grant under way for the account, and notes that it has one now.

@@ -43,6 +43,7 @@ func RunKeyringHelper(in io.Reader, out io.Writer) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("harden keyring helper: %w", err)
 	}
+	unix.Umask(0o077) // the daemon's is 0, for its callers' sake; go-keyring may make files
 	var req helperRequest
 	if err := json.NewDecoder(io.LimitReader(in, 1<<16)).Decode(&req); err != nil {
 		return fmt.Errorf("read keyring request: %w", err)

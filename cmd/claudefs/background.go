@@ -29,7 +29,7 @@ func background(ctx context.Context, e *env, runtimeDir string) error {
 	}
 	defer r.Close()
 	cmd := exec.Command("/proc/self/exe", foreground(os.Args[1:])...)
-	cmd.Env = append(os.Environ(), backgroundVar+"=1")
+	cmd.Env = append(os.Environ(), backgroundVar+"=1", envName("daemon")+"=false")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = e.Stdin, logFile, logFile
 	cmd.ExtraFiles = []*os.File{w}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -66,7 +66,7 @@ type childError struct{ code int }
 
 func (e childError) Error() string { return "the daemon did not start; its messages are above" }
 
-// foreground drops --daemon.
+// foreground drops --daemon. Its variable is overridden where the command is started.
 func foreground(args []string) []string {
 	out := make([]string, 0, len(args))
 	for _, a := range args {
@@ -74,5 +74,5 @@ func foreground(args []string) []string {
 			out = append(out, a)
 		}
 	}
-	return append(out, "--daemon=false")
+	return out
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -36,6 +37,11 @@ credential file are cleared.`,
 				return err
 			default:
 				fmt.Fprintln(e.Stderr, "claudefs: notice: no daemon is running; these arguments will be refused by Docker until one is")
+			}
+			for _, path := range []string{mountpoint, target} {
+				if !filepath.IsAbs(path) || strings.ContainsAny(path, " \t\n,\"'") {
+					return usageError{fmt.Errorf("path %q: want an absolute path without spaces, commas and quotes", path)}
+				}
 			}
 			fmt.Fprintf(e.Stdout, "--mount type=bind,src=%s,dst=%s --env CLAUDE_CONFIG_DIR=%s --env ANTHROPIC_API_KEY= --env ANTHROPIC_AUTH_TOKEN= --env CLAUDE_CODE_OAUTH_TOKEN=\n",
 				filepath.Join(mountpoint, args[0]), target, target)

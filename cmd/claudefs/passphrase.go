@@ -26,7 +26,9 @@ func (e *env) passphrase(c *config.Config) func(context.Context) (vault.Secret, 
 			}
 			return firstLine(b), nil
 		case len(c.Vault.PassphraseCommand) > 0:
-			b, err := exec.CommandContext(ctx, c.Vault.PassphraseCommand[0], c.Vault.PassphraseCommand[1:]...).Output()
+			// A mounted daemon's umask is 0, for its callers' sake; the command must not inherit that.
+			argv := append([]string{"-c", `umask 077; exec "$@"`, "claudefs"}, c.Vault.PassphraseCommand...)
+			b, err := exec.CommandContext(ctx, "/bin/sh", argv...).Output()
 			if err != nil {
 				return vault.Secret{}, fmt.Errorf("run passphrase command: %w", err)
 			}

@@ -37,7 +37,7 @@ func newRootCommand(e *env) *cobra.Command {
 		}
 	}
 	add("serve", newMountCommand(e), newUnmountCommand(e), newDockerArgsCommand(e))
-	add("logins", newImportCommand(e), newAccountCommand(e), newRefreshCommand(e), newVaultCommand(e))
+	add("logins", newImportCommand(e), newAccountCommand(e), newRefreshCommand(e), newVaultCommand(e), newTreeCommand(e))
 	add("see", newStatusCommand(e), newAuditCommand(e), newPolicyCommand(e), newDoctorCommand(e))
 	root.AddCommand(newVersionCommand(e), newVaultHelperCommand(e), newGenCommand())
 	return root

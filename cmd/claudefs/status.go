@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/claudefs/claudefs/internal/accounts"
+	"github.com/claudefs/claudefs/internal/broker"
 	"github.com/claudefs/claudefs/internal/control"
 )
 
@@ -55,8 +56,12 @@ func printStatus(w io.Writer, s *control.Status) error {
 		return err
 	}
 	fmt.Fprintln(w)
+	return printTrees(w, s.Trees)
+}
+
+func printTrees(w io.Writer, trees []broker.TreeStatus) error {
 	rows := [][]string{{"TREE", "ACCOUNT", "LAST READ", "CONTAINER", "OUTCOME"}}
-	for _, t := range s.Trees {
+	for _, t := range trees {
 		container := t.Image
 		if container == "" {
 			container = fmt.Sprintf("%.12s", t.Container)
@@ -66,7 +71,7 @@ func printStatus(w io.Writer, s *control.Status) error {
 			outcome = "logged out by its client; " + outcome
 		}
 		if t.Hint != "" {
-			outcome = strings.TrimSuffix("no login: "+t.Hint+"; "+outcome, "; ")
+			outcome = strings.TrimSuffix(t.Hint+"; "+outcome, "; ")
 		}
 		rows = append(rows, []string{t.Name, orDash(t.Account), in(t.LastRead), orDash(container), orDash(outcome)})
 	}

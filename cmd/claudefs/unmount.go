@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/moby/sys/mountinfo"
@@ -26,15 +27,23 @@ dead one left is taken away.`,
 			if err != nil {
 				return err
 			}
-			mountpoint := c.Mountpoint()
-			if len(args) == 1 {
-				mountpoint = args[0]
+			st, err := client.Status(cmd.Context())
+			if err != nil && !errors.Is(err, control.ErrNoDaemon) {
+				return err
 			}
-			err = client.Stop(cmd.Context())
-			if errors.Is(err, control.ErrNoDaemon) {
+			mountpoint := c.Mountpoint()
+			if err == nil {
+				mountpoint = st.Mountpoint
+			}
+			if len(args) == 1 {
+				if mountpoint, err = filepath.Abs(args[0]); err != nil {
+					return fmt.Errorf("find mountpoint: %w", err)
+				}
+			}
+			if st == nil || st.Mountpoint != mountpoint { // not this daemon's: a dead one's, or nothing of ours
 				return fs.Unmount(mountpoint)
 			}
-			if err != nil {
+			if err := client.Stop(cmd.Context()); err != nil {
 				return err
 			}
 			return awaitEnd(cmd.Context(), client, mountpoint)

@@ -48,7 +48,8 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{srv: refreshtest.New(refreshtest.Config{}), log: &recorder{}, dir: t.TempDir() + "/vault"}
-	v, _, err := vault.Create(t.Context(), vault.Config{Dir: w.dir, ScryptWorkFactor: 10,
+	v, _, err := vault.Create(t.Context(), vault.Config{
+		Dir: w.dir, ScryptWorkFactor: 10,
 		Passphrase: func(context.Context) (vault.Secret, error) { return vault.NewSecret([]byte("correct horse")), nil },
 	}, vault.BackendPassphrase)
 	if err != nil {
@@ -62,8 +63,10 @@ func newWorld(t *testing.T) *world {
 // start gives the world a refresher that remembers nothing.
 func (w *world) start(t *testing.T) {
 	t.Helper()
-	r, err := refresh.New(refresh.Config{Store: w.Vault, TokenURL: "https://as.test/token", ClientID: "c",
-		Transport: w.srv.Transport(), OnGrant: accounts.RecordGrants(w.log)})
+	r, err := refresh.New(refresh.Config{
+		Store: w.Vault, TokenURL: "https://as.test/token", ClientID: "c",
+		Transport: w.srv.Transport(), OnGrant: accounts.RecordGrants(w.log),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,9 +124,11 @@ func TestImportListShowRemove(t *testing.T) {
 	if got.RotatedAt.Before(before) || got.RotatedAt.After(time.Now()) {
 		t.Errorf("rotated at %v", got.RotatedAt)
 	}
-	want := accounts.Info{Name: "work", State: "valid", ExpiresAt: time.UnixMilli(l.ExpiresAt.UnixMilli()), RotatedAt: got.RotatedAt,
+	want := accounts.Info{
+		Name: "work", State: "valid", ExpiresAt: time.UnixMilli(l.ExpiresAt.UnixMilli()), RotatedAt: got.RotatedAt,
 		Generation: 1, Refreshable: true, Scopes: l.Scopes, SubscriptionType: "max", RateLimitTier: "default_claude_max_5x",
-		Token: vault.NewSecret([]byte(l.AccessToken)).Fingerprint()}
+		Token: vault.NewSecret([]byte(l.AccessToken)).Fingerprint(),
+	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}

@@ -35,20 +35,21 @@ const (
 
 // Event is one record.
 type Event struct {
-	Sequence  uint64    `json:"seq"`
-	Time      time.Time `json:"time"`
-	Action    Action    `json:"action"`
-	Outcome   Outcome   `json:"outcome"`
-	Tree      string    `json:"tree,omitempty"`
-	Account   string    `json:"account,omitempty"`
-	Rule      string    `json:"rule,omitempty"`
-	Reason    string    `json:"reason,omitempty"`
-	Container string    `json:"container,omitempty"` // full id
-	Name      string    `json:"container_name,omitempty"`
-	Image     string    `json:"image,omitempty"`
-	UID       *uint32   `json:"uid,omitempty"`
-	TID       uint32    `json:"tid,omitempty"`
-	Exe       string    `json:"exe,omitempty"`
+	SchemaVersion int       `json:"schemaVersion"` // 1
+	Sequence      uint64    `json:"seq"`
+	Time          time.Time `json:"time"`
+	Action        Action    `json:"action"`
+	Outcome       Outcome   `json:"outcome"`
+	Tree          string    `json:"tree,omitempty"`
+	Account       string    `json:"account,omitempty"`
+	Rule          string    `json:"rule,omitempty"`
+	Reason        string    `json:"reason,omitempty"`
+	Container     string    `json:"container,omitempty"` // full id
+	Name          string    `json:"container_name,omitempty"`
+	Image         string    `json:"image,omitempty"`
+	UID           *uint32   `json:"uid,omitempty"`
+	TID           uint32    `json:"tid,omitempty"`
+	Exe           string    `json:"exe,omitempty"`
 	// Token is the fingerprint of the access token, Generation its number within the account.
 	Token      string     `json:"token,omitempty"`
 	Generation uint64     `json:"generation,omitempty"`

@@ -121,6 +121,7 @@ func (l *Log) Record(e Event) error {
 			return l.broken
 		}
 	}
+	e.SchemaVersion = 1
 	e.Sequence, e.Previous, e.Time = l.sequence+1, l.previous, time.Now().UTC()
 	line, err := json.Marshal(&e)
 	if err != nil {

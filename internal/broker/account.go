@@ -13,6 +13,7 @@ import (
 type pin struct {
 	account vault.AccountID
 	refresh policy.RefreshToken
+	rule    string // that gave it, "" before the first reader
 }
 
 // errNoAccount: the tree has no login to serve. It wraps fs.ErrPermission.
@@ -44,11 +45,12 @@ func (b *Broker) exists(a vault.AccountID) bool {
 	return !errors.Is(err, vault.ErrNotFound)
 }
 
-// pinTo holds the tree to one account: another one that a later rule would give is refused.
+// pinTo holds the tree to one account: another one that another rule would give is refused. What the same rule gives can
+// change with the vault's accounts: the operator imported the tree's own, or removed it.
 func (t *tree) pinTo(p pin) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.pin != nil && t.pin.account != p.account {
+	if t.pin != nil && t.pin.account != p.account && t.pin.rule != p.rule {
 		return fmt.Errorf("%w: tree is pinned to account %q, the rule gives %q", policy.ErrDenied, t.pin.account, p.account)
 	}
 	t.pin = &p

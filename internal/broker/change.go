@@ -32,11 +32,18 @@ func (b *Broker) Write(ctx context.Context, caller identity.Caller, name string)
 	return &change{b: b, t: t, v: v}, nil
 }
 
+// maxOthers bounds what a tree's clients may keep beside the login, in bytes. Every reader is given a copy; files with
+// many MCP logins have 20 KiB.
+const maxOthers = 128 << 10
+
 // Publish implements fs.Change: it looks at what arrived.
 func (c *change) Publish(ctx context.Context, content []byte) error {
 	f, err := credfile.Parse(content)
 	if err != nil {
 		return c.deny(err.Error())
+	}
+	if n := len(f.Others.Reveal()); n > maxOthers {
+		return c.deny(fmt.Sprintf("other members have %d bytes, at most %d are kept", n, maxOthers))
 	}
 	if f.Login.Blank() {
 		return c.logout(f.Others, false)

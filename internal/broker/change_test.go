@@ -67,8 +67,10 @@ func TestForeignSurrogates(t *testing.T) {
 	real := w.read(t, c, "web").refresh
 	forged := []byte(real)
 	forged[len(forged)-2] ^= 1
-	for _, s := range []string{surrogatePrefix, surrogatePrefix + "1-", surrogatePrefix + "x-" + real[30:], surrogatePrefix + "99999999999999999999-x",
-		string(forged), real + "A", real[:len(real)-1]} {
+	for _, s := range []string{
+		surrogatePrefix, surrogatePrefix + "1-", surrogatePrefix + "x-" + real[30:], surrogatePrefix + "99999999999999999999-x",
+		string(forged), real + "A", real[:len(real)-1],
+	} {
 		w.log.since()
 		l := refreshtest.Login{AccessToken: "x", RefreshToken: s, ExpiresAt: time.Now(), Scopes: []string{"s"}}
 		err := w.publish(t, c, "web", file(t, l, nil))
@@ -92,22 +94,30 @@ func TestPublish(t *testing.T) {
 		others  string // shown afterwards
 		own     bool   // with a login of the tree's own
 	}{
-		{"metadata", func(t testing.TB, _ *world, b []byte) []byte { return with(t, b, `{"x":1}`) },
-			nil, audit.ActionAbsorb, audit.Allowed, true, `{"mcpOAuth":{"x":1}}`, false},
-		{"the same", func(_ testing.TB, _ *world, b []byte) []byte { return b }, nil, audit.ActionAbsorb, audit.Allowed, true, "{}", false},
-		{"its access token spoilt", func(_ testing.TB, _ *world, b []byte) []byte {
-			return bytes.Replace(b, []byte("oat01"), []byte("oat02"), 1)
+		{
+			"metadata", func(t testing.TB, _ *world, b []byte) []byte { return with(t, b, `{"x":1}`) },
+			nil, audit.ActionAbsorb, audit.Allowed, true, `{"mcpOAuth":{"x":1}}`, false,
 		},
-			nil, audit.ActionAbsorb, audit.Allowed, true, "{}", false},
+		{"the same", func(_ testing.TB, _ *world, b []byte) []byte { return b }, nil, audit.ActionAbsorb, audit.Allowed, true, "{}", false},
+		{
+			"its access token spoilt", func(_ testing.TB, _ *world, b []byte) []byte {
+				return bytes.Replace(b, []byte("oat01"), []byte("oat02"), 1)
+			},
+			nil, audit.ActionAbsorb, audit.Allowed, true, "{}", false,
+		},
 		{"access token alone", func(t testing.TB, w *world, _ []byte) []byte {
 			l := w.srv.NewLogin()
 			l.RefreshToken = ""
 			return file(t, l, nil)
 		}, nil, audit.ActionAbsorb, audit.Allowed, true, "{}", false},
-		{"blank", func(t testing.TB, _ *world, _ []byte) []byte { return file(t, blank, map[string]any{"mcpOAuth": 1}) },
-			nil, audit.ActionLogout, audit.Allowed, false, `{"mcpOAuth":1}`, false},
-		{"null", func(testing.TB, *world, []byte) []byte { return []byte(`{"claudeAiOauth":null}`) },
-			nil, audit.ActionLogout, audit.Allowed, false, "{}", false},
+		{
+			"blank", func(t testing.TB, _ *world, _ []byte) []byte { return file(t, blank, map[string]any{"mcpOAuth": 1}) },
+			nil, audit.ActionLogout, audit.Allowed, false, `{"mcpOAuth":1}`, false,
+		},
+		{
+			"null", func(testing.TB, *world, []byte) []byte { return []byte(`{"claudeAiOauth":null}`) },
+			nil, audit.ActionLogout, audit.Allowed, false, "{}", false,
+		},
 		{"empty object", func(testing.TB, *world, []byte) []byte { return []byte("{}") }, nil, audit.ActionLogout, audit.Allowed, false, "{}", false},
 		{"garbage", func(testing.TB, *world, []byte) []byte { return []byte(`{"claudeAiOauth":{`) }, policy.ErrDenied, audit.ActionAbsorb, audit.Denied, true, "{}", false},
 		{"nothing", func(testing.TB, *world, []byte) []byte { return nil }, policy.ErrDenied, audit.ActionAbsorb, audit.Denied, true, "{}", false},
@@ -238,8 +248,11 @@ func TestPlantedLoginReplacesNobody(t *testing.T) {
 		{"tree named like the shared account", "shared", "default", []vault.AccountID{"default"}, "default.captured"},
 		{"tree named like an operator's account", rule, "home", []vault.AccountID{"work", "home"}, "home.captured"},
 		{"rule's account named like the tree", rule, "work", []vault.AccountID{"work"}, "work.captured"},
-		{"a long name", "shared", strings.Repeat("n", 63), []vault.AccountID{"default", vault.AccountID(strings.Repeat("n", 63))},
-			vault.AccountID(strings.Repeat("n", 54) + ".captured")},
+		{
+			"a long name", "shared", strings.Repeat("n", 63),
+			[]vault.AccountID{"default", vault.AccountID(strings.Repeat("n", 63))},
+			vault.AccountID(strings.Repeat("n", 54) + ".captured"),
+		},
 		{"its own login again", "isolated", "web", []vault.AccountID{"web"}, "web"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -144,7 +144,7 @@ const seedText = `{"hasCompletedOnboarding":true}` + "\n"
 
 // seedPath marks that a tree was set up; its time is the tree's birth.
 func (b *Broker) seedPath(name string) string {
-	return filepath.Join(b.cfg.StateDir, "trees", name+".seeded")
+	return filepath.Join(b.cfg.StateDir, "seeded", name)
 }
 
 // seed writes the tree's first .claude.json, once.
@@ -161,6 +161,9 @@ func (b *Broker) seed(name string) error {
 		if err := os.Chmod(file, 0o666); err != nil {
 			return fmt.Errorf("seed tree %s: %w", name, err)
 		}
+	}
+	if err := os.MkdirAll(filepath.Dir(b.seedPath(name)), 0o700); err != nil {
+		return fmt.Errorf("seed tree %s: %w", name, err)
 	}
 	if err := os.WriteFile(b.seedPath(name), nil, 0o600); err != nil {
 		return fmt.Errorf("seed tree %s: %w", name, err)

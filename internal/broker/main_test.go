@@ -270,8 +270,10 @@ func (w *world) container(name, tree string) identity.Caller {
 	w.tid++
 	id := strings.Repeat(fmt.Sprintf("%04x", w.tid), 16)
 	w.att.subjects[w.tid] = &identity.Subject{Container: id, Runtime: "docker", Roots: []string{"/" + tree}, Exe: "/usr/bin/node"}
-	w.engine.facts[id] = &identity.Facts{ID: id, Name: name, Image: "acme/" + name, InitPID: w.tid, Labels: map[string]string{},
-		Mounts: []identity.Mount{{Type: "bind", Source: mountpoint + "/" + tree, Destination: "/root/.claude"}}}
+	w.engine.facts[id] = &identity.Facts{
+		ID: id, Name: name, Image: "acme/" + name, InitPID: w.tid, Labels: map[string]string{},
+		Mounts: []identity.Mount{{Type: "bind", Source: mountpoint + "/" + tree, Destination: "/root/.claude"}},
+	}
 	return identity.Caller{TID: w.tid}
 }
 

@@ -54,7 +54,7 @@ func (b *Broker) snapshot(ctx context.Context, t *tree, v *verdict) (*fs.Snapsho
 	if err != nil {
 		return nil, nil, "", err
 	}
-	p := pin{account: account, refresh: v.decision.RefreshToken}
+	p := pin{account, v.decision.RefreshToken, v.decision.Rule}
 	if err := t.pinTo(p); err != nil {
 		return nil, nil, "", err
 	}

@@ -36,9 +36,11 @@ func TestOpenRecordsTheDisclosure(t *testing.T) {
 	}
 	uid := uint32(0)
 	ends := time.UnixMilli(l.ExpiresAt.UnixMilli())
-	want := audit.Event{Action: audit.ActionRead, Outcome: audit.Allowed, Tree: "web", Account: "default", Rule: "shared",
+	want := audit.Event{
+		Action: audit.ActionRead, Outcome: audit.Allowed, Tree: "web", Account: "default", Rule: "shared",
 		Reason: "rule shared", Container: w.subject(c).Container, Name: "web", Image: "acme/web", UID: &uid, TID: c.TID,
-		Exe: "/usr/bin/node", Token: secret(l.AccessToken).Fingerprint(), Generation: 1, ExpiresAt: &ends}
+		Exe: "/usr/bin/node", Token: secret(l.AccessToken).Fingerprint(), Generation: 1, ExpiresAt: &ends,
+	}
 	if d := cmp.Diff(want, w.log.last(t)); d != "" {
 		t.Error(d)
 	}
@@ -83,37 +85,65 @@ func TestDenials(t *testing.T) {
 		rule, reason string
 		anonymous    bool // the record cannot name the container
 	}{
-		{name: "unknown caller", policy: "shared", reason: identity.ErrNoCaller.Error(), anonymous: true,
-			prepare: func(w *world, c *identity.Caller) { c.TID = 0 }},
-		{name: "forged cgroup", policy: "shared", reason: "first process is in another pid namespace",
-			prepare: func(w *world, _ *identity.Caller) { w.att.forged = identity.ErrForged }},
-		{name: "tree is not mounted", policy: "shared", reason: "does not hold this tree",
-			prepare: func(w *world, c *identity.Caller) { w.subject(*c).Roots = []string{"/other"} }},
-		{name: "longer name", policy: "shared", reason: "does not hold this tree",
-			prepare: func(w *world, c *identity.Caller) { w.subject(*c).Roots = []string{"/web-2"} }},
-		{name: "whole mount", policy: "shared", reason: "the whole mount",
-			prepare: func(w *world, c *identity.Caller) { w.subject(*c).Roots = []string{"/web", "/"} }},
-		{name: "undeclared mount", policy: "shared", reason: "was not started with a mount of it",
-			prepare: func(w *world, c *identity.Caller) { w.facts(*c).Mounts = nil }},
+		{
+			name: "unknown caller", policy: "shared", reason: identity.ErrNoCaller.Error(), anonymous: true,
+			prepare: func(w *world, c *identity.Caller) { c.TID = 0 },
+		},
+		{
+			name: "forged cgroup", policy: "shared", reason: "first process is in another pid namespace",
+			prepare: func(w *world, _ *identity.Caller) { w.att.forged = identity.ErrForged },
+		},
+		{
+			name: "tree is not mounted", policy: "shared", reason: "does not hold this tree",
+			prepare: func(w *world, c *identity.Caller) { w.subject(*c).Roots = []string{"/other"} },
+		},
+		{
+			name: "longer name", policy: "shared", reason: "does not hold this tree",
+			prepare: func(w *world, c *identity.Caller) { w.subject(*c).Roots = []string{"/web-2"} },
+		},
+		{
+			name: "whole mount", policy: "shared", reason: "the whole mount",
+			prepare: func(w *world, c *identity.Caller) { w.subject(*c).Roots = []string{"/web", "/"} },
+		},
+		{
+			name: "undeclared mount", policy: "shared", reason: "was not started with a mount of it",
+			prepare: func(w *world, c *identity.Caller) { w.facts(*c).Mounts = nil },
+		},
 		{name: "deny rule", policy: "  - {name: no, deny: 'closed today'}\n", rule: "no", reason: "closed today"},
 		{name: "no rule matches", policy: labelled, reason: "no rule matches"},
-		{name: "host process", policy: "  - {name: box, match: {container: {}}, allow: {level: shared}}\n", reason: "no rule names this host process",
-			anonymous: true, prepare: func(w *world, c *identity.Caller) { *c = w.host(1000) }},
-		{name: "runtime is down", policy: labelled, rule: "labelled", reason: "needs facts from the container runtime: ask container runtime: no answer",
-			prepare: func(w *world, _ *identity.Caller) { w.engine.err = errors.New("no answer") }},
-		{name: "runtime does not know it", policy: labelled, rule: "labelled", reason: "runtime knows no such container",
-			prepare: func(w *world, c *identity.Caller) { clear(w.engine.facts) }},
-		{name: "not running yet", policy: labelled, rule: "labelled", reason: "not running yet",
-			prepare: func(w *world, c *identity.Caller) { w.facts(*c).InitPID = 0 }},
-		{name: "container of no runtime", policy: labelled, rule: "labelled", reason: "its cgroup names none",
-			prepare: func(w *world, c *identity.Caller) { w.subject(*c).Runtime = "namespace" }},
-		{name: "isolated, and powers are not known", policy: "isolated", rule: "isolated", reason: "needs to know the container's powers",
-			prepare: func(w *world, c *identity.Caller) { w.subject(*c).Runtime = "namespace" }},
-		{name: "powers", policy: "isolated", rule: "isolated", reason: "could become another one: privileged",
-			prepare: func(w *world, c *identity.Caller) { w.facts(*c).Powers = []string{"privileged"} }},
+		{
+			name: "host process", policy: "  - {name: box, match: {container: {}}, allow: {level: shared}}\n", reason: "no rule names this host process",
+			anonymous: true, prepare: func(w *world, c *identity.Caller) { *c = w.host(1000) },
+		},
+		{
+			name: "runtime is down", policy: labelled, rule: "labelled", reason: "needs facts from the container runtime: ask container runtime: no answer",
+			prepare: func(w *world, _ *identity.Caller) { w.engine.err = errors.New("no answer") },
+		},
+		{
+			name: "runtime does not know it", policy: labelled, rule: "labelled", reason: "runtime knows no such container",
+			prepare: func(w *world, c *identity.Caller) { clear(w.engine.facts) },
+		},
+		{
+			name: "not running yet", policy: labelled, rule: "labelled", reason: "not running yet",
+			prepare: func(w *world, c *identity.Caller) { w.facts(*c).InitPID = 0 },
+		},
+		{
+			name: "container of no runtime", policy: labelled, rule: "labelled", reason: "its cgroup names none",
+			prepare: func(w *world, c *identity.Caller) { w.subject(*c).Runtime = "namespace" },
+		},
+		{
+			name: "isolated, and powers are not known", policy: "isolated", rule: "isolated", reason: "needs to know the container's powers",
+			prepare: func(w *world, c *identity.Caller) { w.subject(*c).Runtime = "namespace" },
+		},
+		{
+			name: "powers", policy: "isolated", rule: "isolated", reason: "could become another one: privileged",
+			prepare: func(w *world, c *identity.Caller) { w.facts(*c).Powers = []string{"privileged"} },
+		},
 		{name: "other project", policy: "project", rule: "project", reason: `container's project is "", not the tree's name`},
-		{name: "no witness", policy: "isolated", rule: "isolated", reason: "stands for the container: nobody",
-			prepare: func(w *world, _ *identity.Caller) { w.att.blind = errors.New("nobody") }},
+		{
+			name: "no witness", policy: "isolated", rule: "isolated", reason: "stands for the container: nobody",
+			prepare: func(w *world, _ *identity.Caller) { w.att.blind = errors.New("nobody") },
+		},
 		{name: "no account of its own", policy: "isolated", rule: "isolated", reason: `account "web" is missing`},
 		{name: "account is missing", policy: "shared", rule: "shared", reason: "not in the vault"},
 	} {
@@ -212,8 +242,10 @@ func TestTokenStates(t *testing.T) {
 		reason  string
 		want    error // nil: the last token is served
 	}{
-		{"expired, endpoint fails", func(t testing.TB, w *world) { w.edit(t, "default", expire); w.srv.SetFault(down) },
-			audit.Allowed, "expired token: refresh default: grant: throttled", nil},
+		{
+			"expired, endpoint fails", func(t testing.TB, w *world) { w.edit(t, "default", expire); w.srv.SetFault(down) },
+			audit.Allowed, "expired token: refresh default: grant: throttled", nil,
+		},
 		{"expired static token", func(t testing.TB, w *world) {
 			w.edit(t, "default", func(c *vault.Credential) { expire(c); c.RefreshToken = vault.Secret{} })
 		}, audit.Allowed, "expired token: refresh default: account has no refresh token", nil},
@@ -235,8 +267,10 @@ func TestTokenStates(t *testing.T) {
 			w.log.since()
 			w.vault.Lock()
 		}, audit.Allowed, "rule shared", nil},
-		{"vault is locked, nothing known", func(t testing.TB, w *world) { w.vault.Lock(); w.forget(t) },
-			audit.Failed, "no token is known for now", vault.ErrLocked},
+		{
+			"vault is locked, nothing known", func(t testing.TB, w *world) { w.vault.Lock(); w.forget(t) },
+			audit.Failed, "no token is known for now", vault.ErrLocked,
+		},
 		{"reader was interrupted", func(t testing.TB, w *world) {
 			w.edit(t, "default", expire)
 			w.srv.SetFault(refreshtest.Fault{Delay: 50 * time.Millisecond})

@@ -32,7 +32,9 @@ func (b *Broker) treeStatus(t *tree) TreeStatus {
 	s := TreeStatus{Name: t.name}
 	doc, err := b.document(t)
 	if err == nil {
-		s.LoggedOut = doc.LoggedOut
+		if s.LoggedOut = doc.LoggedOut; s.LoggedOut {
+			s.Hint = "claudefs tree reset " + t.name
+		}
 		if p, ok := b.expected(t, doc); ok && b.exists(p.account) {
 			s.Account = string(p.account)
 		} else {

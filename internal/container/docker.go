@@ -128,6 +128,9 @@ func powers(c *container.InspectResponse) []string {
 	if c.HostConfig.PidMode.IsHost() {
 		out = append(out, "host pid")
 	}
+	if c.HostConfig.PidMode.IsContainer() {
+		out = append(out, "pid namespace of another container")
+	}
 	for _, m := range c.Mounts {
 		if slices.Contains(runtimeSockets, path.Base(m.Source)) || slices.Contains(socketDirs, m.Source) {
 			out = append(out, "mount of "+m.Source)

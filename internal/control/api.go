@@ -47,6 +47,7 @@ type Daemon interface {
 	Status(context.Context) (*Status, error)
 	Accounts() *accounts.Accounts
 	Vault() Vault
+	ResetTree(name string) error
 	Stop()
 }
 

@@ -23,7 +23,10 @@ type Client struct{ Socket string }
 func (c Client) Status(ctx context.Context) (*Status, error) {
 	var s Status
 	err := c.do(ctx, http.MethodGet, "/v1/status", nil, &s)
-	return &s, err
+	if err != nil {
+		return nil, err
+	}
+	return &s, nil
 }
 
 // Accounts lists the accounts.
@@ -54,6 +57,11 @@ func (c Client) Remove(ctx context.Context, id string) error {
 func (c Client) Refresh(ctx context.Context, id string, force bool) (i accounts.Info, err error) {
 	err = c.do(ctx, http.MethodPost, fmt.Sprintf("/v1/accounts/%s/refresh?force=%t", url.PathEscape(id), force), nil, &i)
 	return i, err
+}
+
+// ResetTree forgets what a tree's clients did to their credential file.
+func (c Client) ResetTree(ctx context.Context, name string) error {
+	return c.do(ctx, http.MethodPost, "/v1/trees/"+url.PathEscape(name)+"/reset", nil, nil)
 }
 
 // LockVault makes the daemon forget the vault key.

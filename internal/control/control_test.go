@@ -32,7 +32,11 @@ import (
 func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "child-status" {
 		s, err := control.Client{Socket: os.Args[2]}.Status(context.Background())
-		fmt.Printf("pid %d: %v\n", s.PID, err)
+		pid := 0
+		if s != nil {
+			pid = s.PID
+		}
+		fmt.Printf("pid %d: %v\n", pid, err)
 		os.Exit(0)
 	}
 	goleak.VerifyTestMain(m)
@@ -51,8 +55,10 @@ type daemon struct {
 	during  func(context.Context) // of Status
 }
 
-var status = control.Status{SchemaVersion: 1, Version: "v", PID: 4711, Mountpoint: "/m", Policy: "shared",
-	Trees: []broker.TreeStatus{{Name: "web", Hint: "h"}}, Runtimes: []control.RuntimeStatus{{Socket: "s", Error: "down"}}}
+var status = control.Status{
+	SchemaVersion: 1, Version: "v", PID: 4711, Mountpoint: "/m", Policy: "shared",
+	Trees: []broker.TreeStatus{{Name: "web", Hint: "h"}}, Runtimes: []control.RuntimeStatus{{Socket: "s", Error: "down"}},
+}
 
 func (d *daemon) Status(ctx context.Context) (*control.Status, error) {
 	if d.during != nil {
@@ -63,8 +69,10 @@ func (d *daemon) Status(ctx context.Context) (*control.Status, error) {
 }
 func (d *daemon) Accounts() *accounts.Accounts { return d.acc }
 func (d *daemon) Vault() control.Vault         { return d }
-func (d *daemon) Stop()                        { close(d.stopped) }
-func (d *daemon) Lock()                        { d.acc.Vault.Lock() }
+func (d *daemon) ResetTree(string) error       { return vault.ErrNotFound }
+
+func (d *daemon) Stop() { close(d.stopped) }
+func (d *daemon) Lock() { d.acc.Vault.Lock() }
 func (d *daemon) Unlock(ctx context.Context, p []byte) error {
 	d.pass = append([]byte(nil), p...)
 	return errors.Join(d.err, d.acc.Vault.Unlock(ctx))
@@ -81,7 +89,8 @@ type world struct {
 func serve(t *testing.T) *world {
 	t.Helper()
 	dir := t.TempDir()
-	v, _, err := vault.Create(t.Context(), vault.Config{Dir: dir + "/vault", ScryptWorkFactor: 10,
+	v, _, err := vault.Create(t.Context(), vault.Config{
+		Dir: dir + "/vault", ScryptWorkFactor: 10,
 		Passphrase: func(context.Context) (vault.Secret, error) { return vault.NewSecret([]byte("correct horse")), nil },
 	}, vault.BackendPassphrase)
 	if err != nil {
@@ -192,8 +201,10 @@ func TestAccountNames(t *testing.T) {
 
 func TestErrorsKeepTheirIdentity(t *testing.T) {
 	w := serve(t)
-	all := []error{refresh.ErrLoginRequired, refresh.ErrStatic, refresh.ErrNotYet, vault.ErrNotFound, vault.ErrLocked,
-		vault.ErrPassphrase, policy.ErrDenied, credfile.ErrSyntax}
+	all := []error{
+		refresh.ErrLoginRequired, refresh.ErrStatic, refresh.ErrNotYet, vault.ErrNotFound, vault.ErrLocked,
+		vault.ErrPassphrase, policy.ErrDenied, credfile.ErrSyntax,
+	}
 	for _, want := range all {
 		w.d.err = fmt.Errorf("do this: %w", want)
 		_, err := w.Status(t.Context())

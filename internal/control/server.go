@@ -112,6 +112,9 @@ func (s *Server) routes() http.Handler {
 	handle("POST /v1/accounts/{id}/refresh", func(r *http.Request) (any, error) {
 		return s.daemon.Accounts().Refresh(r.Context(), account(r), r.URL.Query().Get("force") == "true")
 	})
+	handle("POST /v1/trees/{name}/reset", func(r *http.Request) (any, error) {
+		return struct{}{}, s.daemon.ResetTree(r.PathValue("name"))
+	})
 	handle("POST /v1/vault/lock", func(*http.Request) (any, error) { s.daemon.Vault().Lock(); return struct{}{}, nil })
 	handle("POST /v1/vault/unlock", s.unlock)
 	handle("POST /v1/stop", func(*http.Request) (any, error) { s.daemon.Stop(); return struct{}{}, nil })

@@ -60,7 +60,7 @@ func Parse(b []byte) (*File, error) {
 		f.Login = l
 	}
 	delete(top, loginKey)
-	others, err := json.Marshal(top)
+	others, err := marshal(top)
 	if err != nil {
 		return nil, fmt.Errorf("%w: other members cannot be kept", ErrSyntax)
 	}

@@ -29,11 +29,22 @@ func Render(login *Login, others vault.Secret) ([]byte, error) {
 		}
 		top[loginKey] = raw
 	}
-	b, err := json.Marshal(top)
+	b, err := marshal(top)
 	if err != nil {
 		return nil, fmt.Errorf("render credential file: %w", err)
 	}
 	return pad(b), nil
+}
+
+// marshal is json.Marshal without the escapes for HTML, which make some texts six times as long.
+func marshal(v any) ([]byte, error) {
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), nil
 }
 
 func wireLogin(l *Login) any {

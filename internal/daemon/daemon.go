@@ -157,6 +157,9 @@ func (d *Daemon) build() error {
 // Accounts implements control.Daemon.
 func (d *Daemon) Accounts() *accounts.Accounts { return d.accounts }
 
+// ResetTree implements control.Daemon.
+func (d *Daemon) ResetTree(name string) error { return d.broker.Reset(name) }
+
 // Stop implements control.Daemon: Run ends as on SIGTERM.
 func (d *Daemon) Stop() { d.stop() }
 
@@ -167,7 +170,10 @@ func (d *Daemon) Vault() control.Vault { return daemonVault{d} }
 type daemonVault struct{ d *Daemon }
 
 // Lock implements control.Vault.
-func (v daemonVault) Lock() { v.d.vault.Lock() }
+func (v daemonVault) Lock() {
+	v.d.tokens.Settle() // a grant that is under way has to reach the vault
+	v.d.vault.Lock()
+}
 
 // Unlock implements control.Vault.
 func (v daemonVault) Unlock(ctx context.Context, passphrase []byte) error {

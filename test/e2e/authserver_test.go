@@ -17,7 +17,8 @@ import (
 	"github.com/claudefs/claudefs/test/internal/dockertest"
 )
 
-// realServer is a running authorization server of somebody else's making (test/authserver).
+// realServer is a running authorization server of somebody else's making: ory/fosite, the engine of Ory Hydra
+// (test/authserver), or zitadel/oidc (test/zitadelserver).
 type realServer struct {
 	t     testing.TB
 	Token string `json:"token_url"`
@@ -26,9 +27,9 @@ type realServer struct {
 	ever  []string
 }
 
-func startRealServer(t testing.TB) *realServer {
+func startRealServer(t testing.TB, bin string) *realServer {
 	t.Helper()
-	cmd := exec.Command(authserver, "-lifetime", "8h")
+	cmd := exec.Command(bin, "-lifetime", "8h")
 	stdin, err := cmd.StdinPipe() // closing it ends the server
 	if err != nil {
 		t.Fatal(err)
@@ -92,10 +93,15 @@ func (s *realServer) tokens() []string {
 	return append([]string(nil), s.ever...)
 }
 
-// The same against a real authorization server with rotation and reuse detection, which kills old access tokens at
-// once.
+// The same against real authorization servers with rotation, which kill old access tokens at once. fosite revokes the
+// whole login when a refresh token comes twice; zitadel counts it.
 func TestNoLoginLostRealServer(t *testing.T) {
-	s := startRealServer(t)
+	for name, bin := range servers {
+		t.Run(name, func(t *testing.T) { noLoginLost(t, startRealServer(t, bin)) })
+	}
+}
+
+func noLoginLost(t *testing.T, s *realServer) {
 	h := newHost(t, hostOptions{policy: "shared", tokenURL: s.Token})
 	h.extra = s.tokens
 	a := newAPI(t, claudeapi.Config{Verdict: verdict(s.active)})

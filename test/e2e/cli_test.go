@@ -116,3 +116,14 @@ func TestKilledDaemon(t *testing.T) {
 		t.Errorf("still mounted: %v %v", mounted, err)
 	}
 }
+
+// "unmount" of another place than the daemon's own leaves the daemon alone.
+func TestUnmountElsewhere(t *testing.T) {
+	h := newHost(t, hostOptions{policy: "isolated"})
+	if out, code := h.run("unmount", t.TempDir()); code != 6 {
+		t.Errorf("unmount elsewhere: exit %d %s", code, out)
+	}
+	if _, code := h.run("status"); code != 0 {
+		t.Error("the daemon is gone")
+	}
+}

@@ -50,6 +50,15 @@ func TestLogoutStaysInItsTree(t *testing.T) {
 	if h.tokens.Lost() != 0 {
 		t.Error("the login is lost")
 	}
+	if out, code := h.run("status"); code != 0 || !strings.Contains(out, "claudefs tree reset one") {
+		t.Errorf("status gives no way back: %s", out)
+	}
+	if out, code := h.run("tree", "reset", "one"); code != 0 {
+		t.Fatalf("tree reset: %s", out)
+	}
+	if r := one.prompt("after reset"); r.ExitCode != 0 {
+		t.Errorf("after the reset: exit %d %s", r.ExitCode, r.Text)
+	}
 }
 
 // A login made inside a container is taken into the vault as the tree's own account, and serves its next prompt.

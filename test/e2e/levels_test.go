@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/claudefs/claudefs/internal/audit"
+	"github.com/claudefs/claudefs/refresh/refreshtest"
 	"github.com/claudefs/claudefs/test/internal/claudeapi"
 	"github.com/claudefs/claudefs/test/internal/dockertest"
 )
@@ -107,5 +108,28 @@ func TestLongSession(t *testing.T) {
 	if got := h.tokens.Grants(); got != 4 {
 		t.Errorf("%d grants after the revocation, want 4", got)
 	}
+	checkQuiet(t, h, a)
+}
+
+// The endpoint refuses once, just when a client's token was revoked, and heals at once: the client's own wait is enough.
+func TestRevocationDuringAnOutage(t *testing.T) {
+	h := newHost(t, hostOptions{policy: "isolated"})
+	a := newAPI(t, claudeapi.Config{Verdict: verdict(h.tokens.Active)})
+	h.login("web", false)
+	s := a.run(dockertest.RunConfig{Mounts: []string{h.tree("web")}}).session()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if r, err := s.Prompt(ctx, "first"); err != nil || r.IsError {
+		t.Fatalf("first: %v %+v", err, r)
+	}
+	h.tokens.RevokeAccess()
+	h.tokens.SetFault(refreshtest.Fault{Status: 429, RetryAfter: "1"})
+	healed := time.AfterFunc(1500*time.Millisecond, func() { h.tokens.SetFault(refreshtest.Fault{}) })
+	defer healed.Stop()
+	r, err := s.Prompt(ctx, "second")
+	if err != nil || r.IsError {
+		t.Errorf("second: %v %+v", err, r)
+	}
+	t.Logf("answered after %v, %d grants", r.Duration, h.tokens.Grants())
 	checkQuiet(t, h, a)
 }

@@ -19,10 +19,10 @@ import (
 
 // The parts that all tests share.
 var (
-	docker     *dockertest.Daemon
-	claudefs   string // the built binary
-	authserver string // the real authorization server's
-	claude     string // the real client's
+	docker   *dockertest.Daemon
+	claudefs string            // the built binary
+	servers  map[string]string // the real authorization servers'
+	claude   string            // the real client's
 )
 
 const image = "claudefs-e2e:1"
@@ -47,12 +47,15 @@ func runAll(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	defer os.RemoveAll(dir)
-	claudefs, authserver = filepath.Join(dir, "claudefs"), filepath.Join(dir, "authserver")
+	claudefs = filepath.Join(dir, "claudefs")
 	if err := build(ctx, "../..", claudefs, "./cmd/claudefs"); err != nil {
 		return 1, err
 	}
-	if err := build(ctx, "../authserver", authserver, "."); err != nil {
-		return 1, err
+	servers = map[string]string{"fosite": filepath.Join(dir, "authserver"), "zitadel": filepath.Join(dir, "zitadelserver")}
+	for _, bin := range servers {
+		if err := build(ctx, filepath.Join("..", filepath.Base(bin)), bin, "."); err != nil {
+			return 1, err
+		}
 	}
 	cache, err := claudeclient.CacheDir()
 	if err != nil {

@@ -1,0 +1,41 @@
+package broker
+
+import (
+	"fmt"
+
+	"github.com/claudefs/claudefs/internal/audit"
+	"github.com/claudefs/claudefs/policy"
+	"github.com/claudefs/claudefs/vault"
+)
+
+// Reset forgets what a tree's clients did to their credential file: a logout, a login made inside, other members; and
+// which account and container the tree belongs to. State files and accounts stay. vault.ErrNotFound: no such tree.
+func (b *Broker) Reset(name string) error {
+	if !policy.ValidTree(name) || !b.hasState(name) {
+		return fmt.Errorf("tree %s: %w", name, vault.ErrNotFound)
+	}
+	t := b.tree(name)
+	doc, err := b.document(t)
+	if err != nil {
+		return err
+	}
+	c := &change{b: b, t: t}
+	if err := b.change(t, c.shown(doc), func(d *document) {
+		d.Account, d.LoggedOut, d.Removed, d.Others = "", false, false, nil
+	}); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	t.pin, t.claim = nil, nil
+	t.mu.Unlock()
+	return b.cfg.Audit.Record(audit.Event{Action: audit.ActionAccounts, Outcome: audit.Allowed, Tree: name, Reason: "tree reset"})
+}
+
+func (b *Broker) hasState(name string) bool {
+	for _, t := range b.Trees() {
+		if t == name {
+			return true
+		}
+	}
+	return false
+}
