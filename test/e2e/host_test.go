@@ -54,7 +54,10 @@ func newHost(t testing.TB, o hostOptions) *host {
 		t.Fatal(err)
 	}
 	h := &host{t: t, dir: dir, mnt: filepath.Join(dir, "mnt"), config: filepath.Join(dir, "config.yaml")}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	t.Cleanup(func() {
+		h.dropKernelKey()
+		_ = os.RemoveAll(dir)
+	})
 	_ = os.Chmod(dir, 0o755)
 	url := o.tokenURL
 	if url == "" {
