@@ -162,7 +162,7 @@ func TestPowers(t *testing.T) {
 		{"privileged", object{"Privileged": true}, nil, []string{"privileged"}},
 		{"capabilities", object{"CapAdd": []string{"CAP_SYS_ADMIN", "sys_ptrace", "SYS_MODULE", "all"}}, nil, []string{"SYS_ADMIN", "SYS_PTRACE", "SYS_MODULE", "ALL"}},
 		{"host pid", object{"PidMode": "host"}, nil, []string{"host pid"}},
-		{"another's pid", object{"PidMode": "container:x"}, nil, nil},
+		{"another's pid", object{"PidMode": "container:x"}, nil, []string{"pid namespace of another container"}},
 		{"socket", object{}, []object{{"Source": "/var/run/docker.sock"}}, []string{"mount of /var/run/docker.sock"}},
 		{"podman's socket", object{}, []object{{"Source": "/run/podman/podman.sock"}}, []string{"mount of /run/podman/podman.sock"}},
 		{"containerd's socket", object{}, []object{{"Source": "/run/containerd/containerd.sock"}}, []string{"mount of /run/containerd/containerd.sock"}},
