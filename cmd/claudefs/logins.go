@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/claudefs/claudefs/internal/accounts"
 	"github.com/claudefs/claudefs/internal/audit"
@@ -72,7 +73,8 @@ func (e *env) withLogins(ctx context.Context, create bool, do func(logins) error
 		return err
 	}
 	defer v.Lock()
-	log, err := audit.Open(c.Audit.File)
+	// Another command may be at work; it takes as long as a grant at most.
+	log, err := audit.OpenWithin(c.Audit.File, 30*time.Second)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -33,14 +34,18 @@ type Log struct {
 }
 
 // Open opens or makes the log and continues its chain. A half-written last line, as a crash leaves it, is cut off
-// into a record of its own kind: it is kept as it is and ended with a newline, and Verify names it.
-func Open(path string) (*Log, error) {
+// into a record of its own kind: it is kept as it is and ended with a newline, and Verify names it. A log that another
+// process writes is an error that wraps fs.ErrExist.
+func Open(path string) (*Log, error) { return OpenWithin(path, 0) }
+
+// OpenWithin is Open for commands that run beside each other: it waits for another writer to end.
+func OpenWithin(path string, wait time.Duration) (*Log, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("open audit log: %w", err)
 	}
-	lock := flock.New(path+".lock", flock.SetPermissions(0o600))
-	if ok, err := lock.TryLock(); err != nil || !ok {
-		return nil, errors.Join(fmt.Errorf("open audit log %s: another daemon writes it: %w", path, errors.Join(err, os.ErrExist)), lock.Close())
+	lock, err := takeLock(path+".lock", wait)
+	if err != nil {
+		return nil, fmt.Errorf("open audit log %s: another claudefs writes it: %w", path, err)
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
@@ -52,6 +57,20 @@ func Open(path string) (*Log, error) {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
+}
+
+func takeLock(path string, wait time.Duration) (*flock.Flock, error) {
+	lock := flock.New(path, flock.SetPermissions(0o600))
+	ok, err := lock.TryLock()
+	if !ok && err == nil && wait > 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), wait)
+		defer cancel()
+		ok, err = lock.TryLockContext(ctx, 20*time.Millisecond)
+	}
+	if err != nil || !ok {
+		return nil, errors.Join(os.ErrExist, err, lock.Close())
+	}
+	return lock, nil
 }
 
 // resume finds the last line's sequence number and hash.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -114,6 +115,25 @@ func TestKilledDaemon(t *testing.T) {
 	}
 	if mounted, err := mountinfo.Mounted(h.mnt); err != nil || mounted {
 		t.Errorf("still mounted: %v %v", mounted, err)
+	}
+}
+
+// Commands without a daemon wait for each other: ten refreshes at once of an expired login are one grant.
+func TestCommandsWithoutDaemon(t *testing.T) {
+	h := newHost(t, hostOptions{policy: "isolated", server: strict})
+	h.stop()
+	h.login("web", true)
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			if out, code := h.run("refresh", "--account", "web"); code != 0 {
+				t.Errorf("refresh: exit %d %s", code, out)
+			}
+		})
+	}
+	wg.Wait()
+	if got := h.tokens.Grants(); got != 1 || h.tokens.Lost() != 0 {
+		t.Errorf("%d grants, %d logins lost", got, h.tokens.Lost())
 	}
 }
 
