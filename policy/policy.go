@@ -1,13 +1,14 @@
 package policy
 
 import (
-	"fmt"
 	iofs "io/fs"
 	"regexp"
+
+	"github.com/claudefs/claudefs/internal/sentinel"
 )
 
 // ErrDenied is the decision "no"; it wraps fs.ErrPermission.
-var ErrDenied = fmt.Errorf("denied by policy: %w", iofs.ErrPermission)
+var ErrDenied = sentinel.New("denied by policy", iofs.ErrPermission)
 
 // Level is what a rule's allow promises about sharing.
 type Level string

@@ -5,13 +5,15 @@ import (
 	"fmt"
 	iofs "io/fs"
 	"time"
+
+	"github.com/claudefs/claudefs/internal/sentinel"
 )
 
 // Errors that callers branch on.
 var (
 	// ErrLoginRequired: the authorization server will not renew this login; a new login is needed. It wraps
 	// fs.ErrPermission.
-	ErrLoginRequired = fmt.Errorf("login required: %w", iofs.ErrPermission)
+	ErrLoginRequired = sentinel.New("login required", iofs.ErrPermission)
 	// ErrStatic: the account holds a token that cannot be renewed, such as one from "claude setup-token".
 	ErrStatic = errors.New("account has no refresh token")
 	// ErrNotYet: an earlier grant failed and the next attempt is not due.

@@ -2,14 +2,15 @@ package vault
 
 import (
 	"errors"
-	"fmt"
 	iofs "io/fs"
+
+	"github.com/claudefs/claudefs/internal/sentinel"
 )
 
 // Errors that callers branch on.
 var (
 	// ErrNotFound: no record of that name. It wraps fs.ErrNotExist.
-	ErrNotFound = fmt.Errorf("not in the vault: %w", iofs.ErrNotExist)
+	ErrNotFound = sentinel.New("not in the vault", iofs.ErrNotExist)
 	// ErrLocked: the vault key is not available now; the records are intact.
 	ErrLocked = errors.New("vault is locked")
 	// ErrConflict: the record changed since it was read.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	iofs "io/fs"
 
+	"github.com/claudefs/claudefs/internal/sentinel"
 	"github.com/claudefs/claudefs/policy"
 	"github.com/claudefs/claudefs/vault"
 )
@@ -17,7 +18,7 @@ type pin struct {
 }
 
 // errNoAccount: the tree has no login to serve. It wraps fs.ErrPermission.
-var errNoAccount = fmt.Errorf("no login for the tree: %w", iofs.ErrPermission)
+var errNoAccount = sentinel.New("no login for the tree", iofs.ErrPermission)
 
 // choose picks the account for a decision: the login that was made inside the tree, the rule's, or the level's.
 func (b *Broker) choose(d policy.Decision, t *tree, doc *document) (vault.AccountID, error) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/claudefs/claudefs/internal/identity"
+	"github.com/claudefs/claudefs/internal/sentinel"
 	"github.com/claudefs/claudefs/policy"
 )
 
@@ -26,7 +27,7 @@ type useKey struct {
 type use struct{ until time.Time }
 
 // errHidden: the tree is not there for this caller. It wraps fs.ErrNotExist.
-var errHidden = fmt.Errorf("no such tree: %w", iofs.ErrNotExist)
+var errHidden = sentinel.New("no such tree", iofs.ErrNotExist)
 
 // Enter implements fs.Gate, from kernel facts alone. Runtimes and their helpers, which resolve the source of a bind
 // mount, may pass; they read nothing, because Use and Open judge by more.

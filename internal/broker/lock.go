@@ -9,6 +9,7 @@ import (
 
 	"github.com/claudefs/claudefs/internal/audit"
 	"github.com/claudefs/claudefs/internal/identity"
+	"github.com/claudefs/claudefs/internal/sentinel"
 	"github.com/claudefs/claudefs/vault"
 )
 
@@ -23,7 +24,7 @@ const (
 const busyFor = 20 * time.Second
 
 // errNoNewer: no newer token can be had now. It wraps fs.ErrExist: the lock looks taken.
-var errNoNewer = fmt.Errorf("no newer token: %w", iofs.ErrExist)
+var errNoNewer = sentinel.New("no newer token", iofs.ErrExist)
 
 // Acquire implements fs.Locks. The client made the lock because its token failed or is about to end: it gets the lock
 // as soon as its file holds a newer token than it has read.

@@ -254,10 +254,10 @@ func TestTokenStates(t *testing.T) {
 		}, audit.Allowed, "login required soon: invalid_grant", nil},
 		{"dead and expired", func(t testing.TB, w *world) {
 			w.edit(t, "default", func(c *vault.Credential) { expire(c); c.State, c.Why = vault.StateDead, "invalid_grant" })
-		}, audit.Denied, "login required: permission denied: invalid_grant", refresh.ErrLoginRequired},
+		}, audit.Denied, "login required: invalid_grant", refresh.ErrLoginRequired},
 		{"on hold and expired", func(t testing.TB, w *world) {
 			w.edit(t, "default", func(c *vault.Credential) { expire(c); c.State, c.Why = vault.StateHold, "see page" })
-		}, audit.Denied, "login required: permission denied: see page", refresh.ErrLoginRequired},
+		}, audit.Denied, "login required: see page", refresh.ErrLoginRequired},
 		{"was never good", func(t testing.TB, w *world) {
 			w.edit(t, "default", func(c *vault.Credential) { expire(c); c.IssuedAt = c.ExpiresAt.Add(time.Hour) })
 			w.srv.SetFault(down)

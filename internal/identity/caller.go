@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	iofs "io/fs"
+
+	"github.com/claudefs/claudefs/internal/sentinel"
 )
 
 // Caller is what the kernel says of a request.
@@ -36,7 +38,7 @@ type Subject struct {
 }
 
 // ErrDenied is wrapped by every refusal on kernel facts; it wraps fs.ErrPermission.
-var ErrDenied = fmt.Errorf("identity: %w", iofs.ErrPermission)
+var ErrDenied = sentinel.New("identity", iofs.ErrPermission)
 
 // Refusals. Each is the true reason that goes into the audit log.
 var (

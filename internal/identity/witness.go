@@ -21,7 +21,7 @@ type Process struct {
 func (r *Resolver) Witness(s *Subject, init uint32) (Process, error) {
 	pid := init
 	var err error
-	if pid == 0 && s.Runtime != "namespace" {
+	if pid == 0 && s.Container != "" && s.Runtime != "namespace" {
 		if pid, err = r.findInit(s); err != nil {
 			return Process{}, err
 		}
