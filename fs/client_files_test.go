@@ -139,3 +139,22 @@ func listed(t *testing.T, m *mounted) {
 		t.Fatal(err)
 	}
 }
+
+// A deleted file that is still open can be changed through its descriptor.
+func TestDeletedOpenFile(t *testing.T) {
+	m := mount(t)
+	f, err := os.Create(m.path("gone"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := os.Remove(m.path("gone")); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Chmod(0o640), f.Truncate(10)); err != nil {
+		t.Error(err)
+	}
+	if st, err := f.Stat(); err != nil || st.Mode().Perm() != 0o640 || st.Size() != 10 {
+		t.Errorf("got %v %v", st, err)
+	}
+}

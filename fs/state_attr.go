@@ -39,13 +39,18 @@ func (n *stateNode) Setattr(ctx context.Context, fh fusefs.FileHandle, in *fuse.
 		if h, ok := fh.(*stateHandle); ok {
 			return h.Setattr(ctx, in, out)
 		}
-		return n.here(func(fd int) error {
+		e := n.here(func(fd int) error {
 			if err := setAttr(fd, in); err != nil {
 				return err
 			}
 			var st unix.Statx_t
 			return describe(fd, &st, &out.Attr)
 		})
+		if h := n.anyHandle(); e == syscall.ENOENT && h != nil {
+			// fchmod and its kin carry no handle; on a deleted file that is still open there is no path either.
+			return h.Setattr(ctx, in, out)
+		}
+		return e
 	})
 }
 

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -21,7 +22,7 @@ const screenTail = 512
 // backing file with the daemon's rights for whoever holds a descriptor.
 type stateHandle struct {
 	file *fusefs.LoopbackFile
-	tree *treeNode
+	node *stateNode
 
 	mu   sync.Mutex
 	tail []byte
@@ -42,8 +43,23 @@ var (
 )
 
 // newStateHandle takes ownership of fd.
-func newStateHandle(fd int, t *treeNode) *stateHandle {
-	return &stateHandle{file: fusefs.NewLoopbackFile(fd).(*fusefs.LoopbackFile), tree: t}
+func newStateHandle(fd int, n *stateNode) *stateHandle {
+	h := &stateHandle{file: fusefs.NewLoopbackFile(fd).(*fusefs.LoopbackFile), node: n}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.handles = append(n.handles, h)
+	return h
+}
+
+// anyHandle returns an open handle of the node, nil when there is none. A RELEASE may close it meanwhile: what is then
+// done with it fails with EBADF.
+func (n *stateNode) anyHandle() *stateHandle {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.handles) == 0 {
+		return nil
+	}
+	return n.handles[0]
 }
 
 // fd is the backing descriptor; it is good as long as the handle is.
@@ -66,7 +82,12 @@ func (h *stateHandle) Fsync(ctx context.Context, flags uint32) syscall.Errno {
 }
 
 // Release implements fs.FileReleaser.
-func (h *stateHandle) Release(ctx context.Context) syscall.Errno { return h.file.Release(ctx) }
+func (h *stateHandle) Release(ctx context.Context) syscall.Errno {
+	h.node.mu.Lock()
+	h.node.handles = slices.DeleteFunc(h.node.handles, func(o *stateHandle) bool { return o == h })
+	h.node.mu.Unlock()
+	return h.file.Release(ctx)
+}
 
 // Getattr implements fs.FileGetattrer.
 func (h *stateHandle) Getattr(ctx context.Context, out *fuse.AttrOut) syscall.Errno {
@@ -121,7 +142,7 @@ func (h *stateHandle) screen(data []byte, off int64) error {
 	if off == h.end && len(h.tail) > 0 {
 		text = append(h.tail[:len(h.tail):len(h.tail)], data...)
 	}
-	if err := h.tree.cfg.Screen.Check(h.tree.name, text); err != nil {
+	if err := h.node.tree.cfg.Screen.Check(h.node.tree.name, text); err != nil {
 		return err
 	}
 	h.tail = append(h.tail[:0], text[max(0, len(text)-screenTail):]...)

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"sync"
 	"syscall"
 	"time"
 
@@ -19,6 +20,9 @@ const stateTimeout = time.Second
 type stateNode struct {
 	fusefs.Inode
 	tree *treeNode
+
+	mu      sync.Mutex
+	handles []*stateHandle // what a deleted file is still reached by
 }
 
 var (
@@ -159,7 +163,13 @@ func (n *stateNode) makeFile(ctx context.Context, out *fuse.EntryOut, open func(
 	}
 	out.SetEntryTimeout(stateTimeout)
 	out.SetAttrTimeout(stateTimeout)
-	return n.NewInode(ctx, &stateNode{tree: n.tree}, stable(&st)), newStateHandle(fd, n.tree), 0, 0
+	ch := n.NewInode(ctx, &stateNode{tree: n.tree}, stable(&st))
+	made, ok := ch.Operations().(*stateNode) // the inode may have been known
+	if !ok {
+		_ = unix.Close(fd)
+		return nil, nil, 0, syscall.EIO
+	}
+	return ch, newStateHandle(fd, made), 0, 0
 }
 
 // fileFlags are the open flags that go to the backing file. The kernel gives offsets itself, so O_APPEND would write
@@ -179,7 +189,7 @@ func (n *stateNode) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, 
 	if e != 0 {
 		return nil, 0, e
 	}
-	return newStateHandle(fd, n.tree), 0, 0
+	return newStateHandle(fd, n), 0, 0
 }
 
 // OpendirHandle implements fs.NodeOpendirHandler.
