@@ -20,8 +20,9 @@ func main() {
 	claudefs := flag.String("claudefs", "bin/claudefs", "the `binary` to measure")
 	count := flag.Int("count", 20000, "operations for each figure")
 	rounds := flag.Int("rounds", 5, "interleaved rounds; the median is shown")
+	reads := flag.Int("reads", 100_000, "reads between the two looks at the daemon's memory")
 	flag.Parse()
-	exit(run(*claudefs, *count, *rounds))
+	exit(run(*claudefs, *count, *rounds, *reads))
 }
 
 func exit(err error) {

@@ -93,7 +93,7 @@ func (h *host) target(name string) target {
 }
 
 // report prints what is not a latency of one read.
-func (h *host) report(count int) error {
+func (h *host) report(count, reads int) error {
 	idle, err := h.rss()
 	if err != nil {
 		return err
@@ -102,7 +102,6 @@ func (h *host) report(count int) error {
 	if err != nil {
 		return err
 	}
-	const reads = 100_000
 	if _, err := h.target("many").read(4, reads); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -20,13 +21,14 @@ type target struct {
 }
 
 // run sets everything up, measures in interleaved rounds and prints the tables.
-func run(claudefs string, count, rounds int) (err error) {
+func run(claudefs string, count, rounds, reads int) (err error) {
 	dir, err := os.MkdirTemp("", "claudefs-bench-")
 	if err != nil {
 		return err
 	}
 	b := &bench{dir: dir}
 	defer func() { err = errors.Join(err, b.close()) }()
+	b.closeOnSignal()
 	if claudefs, err = filepath.Abs(claudefs); err != nil {
 		return err
 	}
@@ -49,7 +51,7 @@ func run(claudefs string, count, rounds int) (err error) {
 	if err := table(targets, count, rounds); err != nil {
 		return err
 	}
-	return h.report(count)
+	return h.report(count, reads)
 }
 
 // bench is what has to be undone.
@@ -63,7 +65,19 @@ func (b *bench) close() error {
 	for i := len(b.undo) - 1; i >= 0; i-- {
 		errs = append(errs, b.undo[i]())
 	}
+	b.undo = nil
 	return errors.Join(append(errs, os.RemoveAll(b.dir))...)
+}
+
+// closeOnSignal undoes everything when the program is told to end, or when nobody reads its output any more.
+func (b *bench) closeOnSignal() {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE)
+	go func() {
+		<-signals
+		_ = b.close()
+		os.Exit(130)
+	}()
 }
 
 // plain are the ordinary file systems.

@@ -147,3 +147,14 @@ func TestUnmountElsewhere(t *testing.T) {
 		t.Error("the daemon is gone")
 	}
 }
+
+// The benchmark runs, in short; its figures mean something only when it runs alone and long ("make bench").
+func TestBench(t *testing.T) {
+	cmd := exec.Command("go", "run", "./test/bench", "-claudefs", claudefs, "-count", "160", "-rounds", "1", "-reads", "400")
+	cmd.Dir = "../.."
+	cmd.Env = append(os.Environ(), "TMPDIR="+t.TempDir())
+	out, err := cmd.CombinedOutput()
+	if err != nil || strings.Count(string(out), "| claudefs |") != 2 || !strings.Contains(string(out), "1,001 trees") {
+		t.Errorf("bench: %v\n%s", err, out)
+	}
+}
