@@ -62,7 +62,7 @@ func printStatus(w io.Writer, s *control.Status) error {
 func printTrees(w io.Writer, trees []broker.TreeStatus) error {
 	rows := [][]string{{"TREE", "ACCOUNT", "LAST READ", "CONTAINER", "OUTCOME"}}
 	for _, t := range trees {
-		container := t.Image
+		container := t.ContainerName
 		if container == "" {
 			container = fmt.Sprintf("%.12s", t.Container)
 		}

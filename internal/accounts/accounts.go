@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/claudefs/claudefs/internal/audit"
@@ -62,12 +63,10 @@ func (a *Accounts) Show(id vault.AccountID) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	for _, have := range ids {
-		if have == id {
-			return a.describe(id), nil
-		}
+	if !slices.Contains(ids, id) {
+		return Info{}, fmt.Errorf("account %s: %w", id, vault.ErrNotFound)
 	}
-	return Info{}, fmt.Errorf("account %s: %w", id, vault.ErrNotFound)
+	return a.describe(id), nil
 }
 
 func (a *Accounts) describe(id vault.AccountID) Info {

@@ -78,7 +78,7 @@ func TestStatusHint(t *testing.T) {
 		account := vault.AccountID(strings.Fields(tt.hint)[3])
 		w.login(t, account)
 		w.open(t, c, "web")
-		if st := w.Status(); st[0].Hint != "" || st[0].Account != string(account) || st[0].Outcome != "allowed" || st[0].Image != "web" {
+		if st := w.Status(); st[0].Hint != "" || st[0].Account != string(account) || st[0].Outcome != "allowed" || st[0].ContainerName != "web" {
 			t.Errorf("%s: after the import got %+v", tt.policy, st)
 		}
 	}

@@ -60,7 +60,7 @@ func (b *Broker) attest(ctx context.Context, v *verdict, t *tree) string {
 			return reason
 		}
 	}
-	v.decision = b.policy.Load().Decide(policy.Request{Tree: t.name, Subject: v.subject, Facts: v.facts, FactsErr: factsErr})
+	v.decision = b.cfg.Policy.Decide(policy.Request{Tree: t.name, Subject: v.subject, Facts: v.facts, FactsErr: factsErr})
 	if !v.decision.Allowed {
 		return v.decision.Reason
 	}

@@ -3,9 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/claudefs/claudefs/internal/audit"
@@ -59,19 +57,17 @@ type Config struct {
 	// Account is the account of shared trees, and of others without one of their own when AccountGiven.
 	Account      vault.AccountID
 	AccountGiven bool
-	Log          *slog.Logger
 }
 
 // Broker implements the file system's source. It is safe for concurrent use.
 type Broker struct {
-	cfg    Config
-	policy atomic.Pointer[policy.Policy]
-	since  time.Time
+	cfg   Config
+	since time.Time
 
 	mu    sync.Mutex
 	trees map[string]*tree
-	hmac  vault.Secret // derived once, so that a locked vault's trees keep their surrogates
-	uses  map[useKey]use
+	hmac  vault.Secret         // derived once, so that a locked vault's trees keep their surrogates
+	uses  map[useKey]time.Time // until when a yes of Use holds
 }
 
 // tree is what the broker remembers of a tree while it runs.
@@ -114,11 +110,7 @@ func New(cfg Config) (*Broker, error) {
 	if cfg.Account == "" {
 		cfg.Account = "default"
 	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
-	b := &Broker{cfg: cfg, since: time.Now(), trees: map[string]*tree{}, uses: map[useKey]use{}}
-	b.policy.Store(cfg.Policy)
+	b := &Broker{cfg: cfg, since: time.Now(), trees: map[string]*tree{}, uses: map[useKey]time.Time{}}
 	return b, nil
 }
 

@@ -77,7 +77,7 @@ func (b *Broker) Stat(name string) (fs.Stat, error) {
 func (b *Broker) describe(t *tree, doc *document) (fs.Stat, *vault.Credential, error) {
 	p, ok := b.expected(t, doc)
 	if !ok || doc.LoggedOut {
-		return stat(t, doc, pin{}, nil, b.leftSize(doc)), nil, nil
+		return stat(t, doc, pin{}, nil, b.leftSize(t, doc)), nil, nil
 	}
 	c, err := b.cfg.Tokens.Current(p.account)
 	if err != nil {
@@ -90,8 +90,9 @@ func (b *Broker) describe(t *tree, doc *document) (fs.Stat, *vault.Credential, e
 	return stat(t, doc, p, c, size), c, nil
 }
 
-func (b *Broker) leftSize(doc *document) int {
-	out, err := credfile.Render(nil, vault.NewSecret(doc.Others))
+// leftSize is the length of what is left after a logout.
+func (b *Broker) leftSize(t *tree, doc *document) int {
+	out, err := b.render(t, doc, pin{}, nil)
 	if err != nil {
 		return credfile.SizeClass
 	}

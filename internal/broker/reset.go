@@ -2,16 +2,16 @@ package broker
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/claudefs/claudefs/internal/audit"
-	"github.com/claudefs/claudefs/policy"
 	"github.com/claudefs/claudefs/vault"
 )
 
 // Reset forgets what a tree's clients did to their credential file: a logout, a login made inside, other members; and
 // which account and container the tree belongs to. State files and accounts stay. vault.ErrNotFound: no such tree.
 func (b *Broker) Reset(name string) error {
-	if !policy.ValidTree(name) || !b.hasState(name) {
+	if !slices.Contains(b.Trees(), name) {
 		return fmt.Errorf("tree %s: %w", name, vault.ErrNotFound)
 	}
 	t := b.tree(name)
@@ -29,13 +29,4 @@ func (b *Broker) Reset(name string) error {
 	t.pin, t.claim = nil, nil
 	t.mu.Unlock()
 	return b.cfg.Audit.Record(audit.Event{Action: audit.ActionAccounts, Outcome: audit.Allowed, Tree: name, Reason: "tree reset"})
-}
-
-func (b *Broker) hasState(name string) bool {
-	for _, t := range b.Trees() {
-		if t == name {
-			return true
-		}
-	}
-	return false
 }

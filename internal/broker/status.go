@@ -8,15 +8,15 @@ import (
 
 // TreeStatus is the state of one tree, for status.
 type TreeStatus struct {
-	Name      string    `json:"name"`
-	Account   string    `json:"account,omitempty"`
-	LoggedOut bool      `json:"loggedOut,omitempty"`
-	Owner     string    `json:"ownerContainer,omitempty"` // the container that an isolated tree belongs to
-	LastRead  time.Time `json:"lastRead,omitzero"`
-	Container string    `json:"lastContainer,omitempty"`
-	Image     string    `json:"lastContainerName,omitempty"`
-	Outcome   string    `json:"lastOutcome,omitempty"` // "allowed", or the reason of the refusal
-	Hint      string    `json:"hint,omitempty"`        // what would help a tree without a login
+	Name          string    `json:"name"`
+	Account       string    `json:"account,omitempty"`
+	LoggedOut     bool      `json:"loggedOut,omitempty"`
+	Owner         string    `json:"ownerContainer,omitempty"` // the container that an isolated tree belongs to
+	LastRead      time.Time `json:"lastRead,omitzero"`
+	Container     string    `json:"lastContainer,omitempty"`
+	ContainerName string    `json:"lastContainerName,omitempty"`
+	Outcome       string    `json:"lastOutcome,omitempty"` // "allowed", or the reason of the refusal
+	Hint          string    `json:"hint,omitempty"`        // what would help a tree without a login
 }
 
 // Status describes the trees that have state and those that somebody asked for, by name.
@@ -46,7 +46,7 @@ func (b *Broker) treeStatus(t *tree) TreeStatus {
 	if t.claim != nil {
 		s.Owner = t.claim.container
 	}
-	s.LastRead, s.Container, s.Image, s.Outcome = t.last.At, t.last.Container, t.last.Name, t.last.Outcome
+	s.LastRead, s.Container, s.ContainerName, s.Outcome = t.last.At, t.last.Container, t.last.Name, t.last.Outcome
 	return s
 }
 

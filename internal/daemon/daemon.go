@@ -142,7 +142,6 @@ func (d *Daemon) build() error {
 	b := broker.Config{
 		Policy: d.opt.Policy, Attestor: d.resolver, Tokens: d.tokens, Store: d.vault, Audit: d.audit,
 		StateDir: cfg.StateDir, Mountpoint: d.opt.Mountpoint, Account: d.opt.Account, AccountGiven: d.opt.AccountGiven,
-		Log: d.opt.Log,
 	}
 	if d.cache.Configured() {
 		b.Runtime = d.cache
