@@ -42,6 +42,9 @@ func (n *stateNode) rel() string { return n.Path(n.tree.EmbeddedInode()) }
 
 // here runs do with a descriptor of the node itself, symlink or not.
 func (n *stateNode) here(do func(fd int) error) syscall.Errno {
+	if n.orphan != nil {
+		return fusefs.ToErrno(do(int(n.orphan.Fd())))
+	}
 	return n.tree.at(n.rel(), unix.O_PATH|unix.O_NOFOLLOW, do)
 }
 

@@ -6,9 +6,13 @@ import (
 	"hash/fnv"
 	iofs "io/fs"
 	"syscall"
+	"time"
 
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/claudefs/claudefs/internal/sealed"
+	"github.com/claudefs/claudefs/internal/serve"
 )
 
 // virtualIno marks inode numbers of virtual files; backing file systems do not reach that high.
@@ -40,6 +44,11 @@ var (
 )
 
 func (t *treeNode) lookupCredential(ctx context.Context, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	if r := serve.Reviving(ctx); r != nil && r.Node != nil {
+		// A version that may not be the current one any more. Its size and time never change.
+		st := Stat{Size: int64(r.Node.Size), ModTime: time.Unix(0, r.Node.MTime)}
+		return t.version(ctx, r.Node.Key.Ino, st, out), 0
+	}
 	st, err := t.cfg.Credentials.Stat(t.name)
 	if err != nil {
 		return nil, errno(err)
@@ -49,9 +58,13 @@ func (t *treeNode) lookupCredential(ctx context.Context, out *fuse.EntryOut) (*f
 
 // credential returns the inode of a version. Timeouts stay 0: a running client sees a rotation at its next stat.
 func (t *treeNode) credential(ctx context.Context, st Stat, out *fuse.EntryOut) *fusefs.Inode {
+	return t.version(ctx, credentialIno(t.name, st.Version), st, out)
+}
+
+func (t *treeNode) version(ctx context.Context, ino uint64, st Stat, out *fuse.EntryOut) *fusefs.Inode {
 	n := &credentialNode{tree: t, stat: st}
 	n.attr(ctx, &out.Attr)
-	return t.NewInode(ctx, n, fusefs.StableAttr{Mode: syscall.S_IFREG, Ino: credentialIno(t.name, st.Version)})
+	return t.NewInode(ctx, n, fusefs.StableAttr{Mode: syscall.S_IFREG, Ino: ino})
 }
 
 func (n *credentialNode) attr(ctx context.Context, a *fuse.Attr) {
@@ -93,6 +106,9 @@ func (n *credentialNode) Access(_ context.Context, mask uint32) syscall.Errno {
 
 // Open implements fs.NodeOpener. A reader gets the snapshot of this moment; a writer gets a buffer.
 func (n *credentialNode) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uint32, syscall.Errno) {
+	if r := serve.Reviving(ctx); r != nil {
+		return n.tree.reopenCredential(uint64(r.Object), flags)
+	}
 	if flags&syscall.O_ACCMODE != syscall.O_RDONLY {
 		return n.tree.openChange(ctx, flags)
 	}
@@ -100,16 +116,20 @@ func (n *credentialNode) Open(ctx context.Context, flags uint32) (fusefs.FileHan
 	if err != nil {
 		return nil, 0, errno(err)
 	}
+	defer clear(snap.Content)
 	if snap.Size != n.stat.Size {
 		// The name leads to another size by now, and this inode promised the old one: have the kernel look again.
-		clear(snap.Content)
 		return nil, 0, syscall.ESTALE
 	}
 	if !n.tree.memory.take(len(snap.Content)) {
-		clear(snap.Content)
 		return nil, 0, syscall.ENFILE
 	}
-	return &snapshotHandle{content: snap.Content, memory: &n.tree.memory}, fuse.FOPEN_DIRECT_IO, 0
+	h, err := newSnapshotHandle(n.tree, snap.Content)
+	if err != nil {
+		n.tree.memory.give(len(snap.Content))
+		return nil, 0, syscall.ENFILE
+	}
+	return h, n.tree.cfg.withObject(fuse.FOPEN_DIRECT_IO, h.object), 0
 }
 
 // openChange opens the file for an in-place write, as clients before 2.1 do.
@@ -121,7 +141,7 @@ func (t *treeNode) openChange(ctx context.Context, flags uint32) (fusefs.FileHan
 	if !t.memory.take(maxDraft) { // what the buffer may grow to
 		return nil, 0, syscall.ENFILE
 	}
-	h := &changeHandle{change: change, memory: &t.memory}
+	h := newChangeHandle(t, change)
 	if flags&syscall.O_TRUNC == 0 {
 		snap, err := t.cfg.Credentials.Open(ctx, callerOf(ctx), t.name)
 		if err != nil && !errors.Is(err, iofs.ErrNotExist) {
@@ -132,6 +152,33 @@ func (t *treeNode) openChange(ctx context.Context, flags uint32) (fusefs.FileHan
 			h.buf.data = snap.Content
 		}
 	}
+	if e := h.buf.keep(); e != 0 {
+		t.memory.give(maxDraft)
+		return nil, 0, e
+	}
+	return h, t.cfg.withObject(fuse.FOPEN_DIRECT_IO, h.buf.object), 0
+}
+
+// reopenCredential goes on with a handle that an earlier server gave: its content is in sealed memory.
+func (t *treeNode) reopenCredential(object uint64, flags uint32) (fusefs.FileHandle, uint32, syscall.Errno) {
+	if flags&syscall.O_ACCMODE == syscall.O_RDONLY {
+		size := t.cfg.Sealed.Size(sealed.KindSnapshot, object)
+		if size == 0 || !t.memory.take(size) {
+			return nil, 0, syscall.ESTALE
+		}
+		return &snapshotHandle{tree: t, object: object, size: size}, fuse.FOPEN_DIRECT_IO, 0
+	}
+	meta, content, ok := t.cfg.kept(sealed.KindChange, object)
+	if !ok {
+		return nil, 0, syscall.ESTALE
+	}
+	change, err := t.cfg.Credentials.Redeem(t.name, meta.Ticket)
+	if err != nil || !t.memory.take(maxDraft) {
+		clear(content)
+		return nil, 0, syscall.ESTALE
+	}
+	h := newChangeHandle(t, change)
+	h.buf.object, h.buf.data, h.buf.dirty = object, content, meta.Dirty
 	return h, fuse.FOPEN_DIRECT_IO, 0
 }
 

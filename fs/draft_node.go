@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -9,6 +10,8 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"github.com/claudefs/claudefs/internal/identity"
+	"github.com/claudefs/claudefs/internal/sealed"
+	"github.com/claudefs/claudefs/internal/serve"
 )
 
 // draftNode is a file that a client writes beside the credential file before it renames it: .credentials.json.tmp.*
@@ -20,7 +23,45 @@ type draftNode struct {
 	mode  uint32
 	mtime time.Time
 	inode *fusefs.Inode
+	name  atomic.Pointer[string] // the current one
+	ino   uint64
 	buf   buffer
+}
+
+// draftGen tells drafts from other virtual files.
+const draftGen = 1
+
+func newDraft(t *treeNode, name string, owner identity.Caller, mode uint32) *draftNode {
+	d := &draftNode{tree: t, owner: owner, mode: mode & 0o777, mtime: time.Now(), ino: freshIno()}
+	d.name.Store(&name)
+	d.buf = buffer{cfg: t.cfg, kind: sealed.KindDraft, object: t.cfg.Sealed.NewID(), meta: d.meta}
+	return d
+}
+
+func (d *draftNode) meta() (carried, error) {
+	return carried{
+		Tree: d.tree.name, Name: *d.name.Load(), Ino: d.ino, Owner: d.owner, Mode: d.mode, MTime: d.mtime.UnixNano(),
+	}, nil
+}
+
+// restoreDrafts makes the drafts that an earlier server kept.
+func (t *treeNode) restoreDrafts(ctx context.Context) {
+	for _, id := range t.cfg.Sealed.IDs(sealed.KindDraft) {
+		m, content, ok := t.cfg.kept(sealed.KindDraft, id)
+		if !ok || m.Tree != t.name || !t.memory.take(maxDraft) {
+			clear(content)
+			continue
+		}
+		d := newDraft(t, m.Name, m.Owner, m.Mode)
+		d.ino, d.mtime, d.buf.object, d.buf.data = m.Ino, time.Unix(0, m.MTime), id, content
+		t.register(ctx, d, m.Name)
+	}
+}
+
+// register gives a draft its inode and name; t.mu is held, or nobody else knows the tree.
+func (t *treeNode) register(ctx context.Context, d *draftNode, name string) {
+	d.inode = t.NewInode(ctx, d, fusefs.StableAttr{Mode: syscall.S_IFREG, Ino: d.ino, Gen: draftGen})
+	t.drafts[name] = d
 }
 
 var (
@@ -69,7 +110,7 @@ func (d *draftNode) permit(ctx context.Context) (Change, syscall.Errno) {
 
 // createDraft makes a draft, or opens the one of that name.
 func (t *treeNode) createDraft(ctx context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*fusefs.Inode, fusefs.FileHandle, uint32, syscall.Errno) {
-	fresh := &draftNode{tree: t, owner: callerOf(ctx), mode: mode & 0o777, mtime: time.Now()}
+	fresh := newDraft(t, name, callerOf(ctx), mode)
 	if _, e := fresh.permit(ctx); e != 0 {
 		return nil, nil, 0, e
 	}
@@ -84,10 +125,13 @@ func (t *treeNode) createDraft(ctx context.Context, name string, flags, mode uin
 		return nil, nil, 0, syscall.ENOSPC
 	case !exists:
 		d = fresh
-		d.inode = t.NewInode(ctx, d, fusefs.StableAttr{Mode: syscall.S_IFREG})
-		t.drafts[name] = d
+		t.register(ctx, d, name)
 	}
 	t.mu.Unlock()
+	if e := d.buf.keep(); !exists && e != 0 {
+		t.forget(name, d)
+		return nil, nil, 0, e
+	}
 	h, ff, e := d.Open(ctx, flags)
 	return d.entry(out), h, ff, e
 }
@@ -134,6 +178,9 @@ func (d *draftNode) Access(ctx context.Context, _ uint32) syscall.Errno {
 
 // Open implements fs.NodeOpener. The node is its own handle: the content belongs to the name, not to one open.
 func (d *draftNode) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uint32, syscall.Errno) {
+	if serve.Reviving(ctx) != nil {
+		return draftHandle{d}, fuse.FOPEN_DIRECT_IO, 0
+	}
 	if _, e := d.permit(ctx); e != 0 {
 		return nil, 0, e
 	}
@@ -194,11 +241,13 @@ func (t *treeNode) rename(ctx context.Context, d *draftNode, name, newName strin
 		t.forget(newName, old)
 	}
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	if t.drafts[name] != d {
+		t.mu.Unlock()
 		return syscall.ENOENT
 	}
 	delete(t.drafts, name)
 	t.drafts[newName] = d
-	return 0
+	t.mu.Unlock()
+	d.name.Store(&newName)
+	return d.buf.keep()
 }

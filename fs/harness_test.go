@@ -3,6 +3,7 @@ package fs_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	iofs "io/fs"
 	"os"
@@ -16,6 +17,9 @@ import (
 
 	"github.com/claudefs/claudefs/fs"
 	"github.com/claudefs/claudefs/internal/identity"
+	"github.com/claudefs/claudefs/internal/ledger"
+	"github.com/claudefs/claudefs/internal/sealed"
+	"github.com/claudefs/claudefs/internal/serve"
 )
 
 // fileSource is a Source whose state lies in a directory, so that a test can change what the served process answers:
@@ -113,6 +117,15 @@ func (s *fileSource) Publish(_ context.Context, content []byte) error {
 	return os.Rename(tmp, s.path("content"))
 }
 
+func (s *fileSource) Ticket() ([]byte, error) { return []byte("ticket"), nil }
+
+func (s *fileSource) Redeem(_ string, ticket []byte) (fs.Change, error) {
+	if string(ticket) != "ticket" {
+		return nil, iofs.ErrPermission
+	}
+	return s, nil
+}
+
 func (s *fileSource) Remove(context.Context) error {
 	s.note("remove")
 	return os.Remove(s.path("content"))
@@ -141,7 +154,7 @@ const serveArg = "serve-mount"
 func TestMain(m *testing.M) {
 	switch {
 	case len(os.Args) > 3 && os.Args[1] == serveArg:
-		serve(os.Args[2], os.Args[3])
+		serveMount(os.Args[2], os.Args[3])
 	case len(os.Args) > 2 && os.Args[1] == asUserArg:
 		os.Exit(asUser(os.Args[2], os.Args[3:]))
 	default:
@@ -153,21 +166,42 @@ func TestMain(m *testing.M) {
 	}
 }
 
-func serve(dir, mountpoint string) {
+func serveMount(dir, mountpoint string) {
 	s := &fileSource{dir: dir}
 	if os.Geteuid() == 0 {
 		if err := syscall.Setgroups(nil); err != nil {
 			panic(err)
 		}
 	}
-	m, err := fs.Mount(fs.Config{Mountpoint: mountpoint, Gate: s, Credentials: s, Locks: s, Screen: s, AllowOther: true})
+	device, err := serve.Mount(mountpoint, true)
 	if err != nil {
-		fmt.Println("error:", err)
-		os.Exit(1)
+		fail(err)
+	}
+	l, err1 := ledger.New()
+	a, err2 := sealed.New()
+	m, err3 := fs.Attach(fs.Config{
+		Mountpoint: mountpoint, Gate: s, Credentials: s, Locks: s, Screen: s, AllowOther: true,
+		Device: device, Ledger: l, Sealed: a, Orphans: noOrphans{},
+	})
+	if err := errors.Join(err1, err2, err3); err != nil {
+		fail(err)
 	}
 	fmt.Println("ready")
-	m.Wait()
+	m.Serve()
 }
+
+func fail(err error) {
+	fmt.Println("error:", err)
+	os.Exit(1)
+}
+
+// noOrphans is for a server that nobody follows.
+type noOrphans struct{}
+
+func (noOrphans) Keep(string, int) error  { return nil }
+func (noOrphans) Drop(string)             {}
+func (noOrphans) Take(string) (int, bool) { return 0, false }
+func (noOrphans) Names() []string         { return nil }
 
 // mounted is a mount served by a child process.
 type mounted struct {

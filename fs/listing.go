@@ -1,7 +1,10 @@
 package fs
 
 import (
+	"cmp"
 	"context"
+	"hash/fnv"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -11,6 +14,9 @@ import (
 
 // listing is an open directory whose entries are read in one piece at the first readdir and again after a rewind, so
 // that one pass is consistent.
+//
+// Entries come in the order of a hash of their names, and that is their offset: the next server, which has to read the
+// directory again, goes on behind the last entry that was shown, whatever was made or removed meanwhile.
 type listing struct {
 	tree *treeNode
 
@@ -33,34 +39,60 @@ const entrySize = 128
 func (l *listing) Readdirent(ctx context.Context) (*fuse.DirEntry, syscall.Errno) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.read {
-		entries, e := l.tree.entries(ctx)
-		if e != 0 {
-			return nil, e
-		}
-		if !l.tree.memory.take(len(entries) * entrySize) {
-			return nil, syscall.ENFILE
-		}
-		l.entries, l.read = entries, true
+	if e := l.fill(ctx); e != 0 {
+		return nil, e
 	}
 	if l.next >= len(l.entries) {
 		return nil, 0
 	}
 	d := l.entries[l.next]
 	l.next++
-	d.Off = uint64(l.next)
 	return &d, 0
 }
 
+// fill reads the directory if that was not done; l.mu is held.
+func (l *listing) fill(ctx context.Context) syscall.Errno {
+	if l.read {
+		return 0
+	}
+	entries, e := l.tree.entries(ctx)
+	if e != 0 {
+		return e
+	}
+	if !l.tree.memory.take(len(entries) * entrySize) {
+		return syscall.ENFILE
+	}
+	for i := range entries {
+		entries[i].Off = cursor(entries[i].Name)
+	}
+	slices.SortFunc(entries, func(a, b fuse.DirEntry) int { return cmp.Compare(a.Off, b.Off) })
+	l.entries, l.read = entries, true
+	return 0
+}
+
+// cursor is an entry's offset: never 0, which is the beginning, and positive for the kernel.
+func cursor(name string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(name))
+	return max(h.Sum64()>>2, 1)
+}
+
 // Seekdir implements fs.FileSeekdirer.
-func (l *listing) Seekdir(_ context.Context, off uint64) syscall.Errno {
+func (l *listing) Seekdir(ctx context.Context, off uint64) syscall.Errno {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if off == 0 {
 		l.drop()
 		return 0
 	}
-	l.next = int(min(off, uint64(len(l.entries))))
+	if e := l.fill(ctx); e != 0 {
+		return e
+	}
+	i, found := slices.BinarySearchFunc(l.entries, off, func(d fuse.DirEntry, off uint64) int { return cmp.Compare(d.Off, off) })
+	if found {
+		i++
+	}
+	l.next = i
 	return 0
 }
 

@@ -10,6 +10,8 @@ import (
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"github.com/claudefs/claudefs/internal/serve"
 )
 
 // maxTrees bounds the trees that are known at once: each holds a descriptor for good.
@@ -50,8 +52,10 @@ func (r *rootNode) Access(_ context.Context, mask uint32) syscall.Errno {
 
 // Lookup implements fs.NodeLookuper. The entry is not cached: who may enter is asked each time.
 func (r *rootNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
-	if err := r.cfg.Gate.Enter(ctx, callerOf(ctx), name); err != nil {
-		return nil, errno(err)
+	if serve.Reviving(ctx) == nil {
+		if err := r.cfg.Gate.Enter(ctx, callerOf(ctx), name); err != nil {
+			return nil, errno(err)
+		}
 	}
 	t, err := r.tree(ctx, name)
 	if err != nil {
@@ -92,6 +96,7 @@ func (r *rootNode) tree(ctx context.Context, name string) (*treeNode, error) {
 	t := newTreeNode(r.cfg, name, fd, &st)
 	ch := r.NewPersistentInode(ctx, t, fusefs.StableAttr{Mode: syscall.S_IFDIR, Ino: virtualIno | credentialIno(name+"\x00tree", 0)})
 	r.AddChild(name, ch, true)
+	t.restore(ctx)
 	r.trees[name] = t
 	return t, nil
 }

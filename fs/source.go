@@ -42,6 +42,8 @@ type Credentials interface {
 	Open(ctx context.Context, c identity.Caller, tree string) (*Snapshot, error)
 	// Write attests the caller for a change; the change itself comes later, from whatever thread closes the file.
 	Write(ctx context.Context, c identity.Caller, tree string) (Change, error)
+	// Redeem returns a change that an earlier server permitted, by its ticket.
+	Redeem(tree string, ticket []byte) (Change, error)
 }
 
 // Change is a permitted change to a tree's credential file.
@@ -50,6 +52,8 @@ type Change interface {
 	Publish(ctx context.Context, content []byte) error
 	// Remove takes the file away, for this tree alone.
 	Remove(ctx context.Context) error
+	// Ticket is what another server needs to go on with the change. It is kept in sealed memory only.
+	Ticket() ([]byte, error)
 }
 
 // Locks answers for the client's refresh lock.

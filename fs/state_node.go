@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -9,6 +10,8 @@ import (
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"github.com/claudefs/claudefs/internal/serve"
 )
 
 // stateTimeout is how long the kernel may use a state file's name and attributes: with 0 a directory walk takes ten
@@ -21,8 +24,12 @@ type stateNode struct {
 	fusefs.Inode
 	tree *treeNode
 
+	// orphan is the file itself when it has no name any more and an earlier server had it open.
+	orphan *os.File
+
 	mu      sync.Mutex
 	handles []*stateHandle // what a deleted file is still reached by
+	kept    bool           // its descriptor outlives the server, because its name does not
 }
 
 var (
@@ -42,6 +49,9 @@ var (
 
 // asCaller asks the gate and runs do as the caller.
 func (t *treeNode) asCaller(ctx context.Context, do func() syscall.Errno) syscall.Errno {
+	if serve.Reviving(ctx) != nil {
+		return asCaller(ctx, do)
+	}
 	if err := t.cfg.Gate.Use(ctx, callerOf(ctx), t.name); err != nil {
 		return errno(err)
 	}
@@ -139,9 +149,13 @@ func (n *stateNode) Create(ctx context.Context, name string, flags, mode uint32,
 
 // Tmpfile implements fs.NodeTmpfiler.
 func (n *stateNode) Tmpfile(ctx context.Context, flags, mode uint32, out *fuse.EntryOut) (*fusefs.Inode, fusefs.FileHandle, uint32, syscall.Errno) {
-	return n.makeFile(ctx, out, func(dir int) (int, error) {
+	ch, fh, ff, e := n.makeFile(ctx, out, func(dir int) (int, error) {
 		return unix.Openat(dir, ".", fileFlags(flags)|unix.O_TMPFILE, mode)
 	})
+	if h, ok := fh.(*stateHandle); ok {
+		h.node.preserve()
+	}
+	return ch, fh, ff, e
 }
 
 func (n *stateNode) makeFile(ctx context.Context, out *fuse.EntryOut, open func(dir int) (int, error)) (*fusefs.Inode, fusefs.FileHandle, uint32, syscall.Errno) {
@@ -172,6 +186,14 @@ func (n *stateNode) makeFile(ctx context.Context, out *fuse.EntryOut, open func(
 	return ch, newStateHandle(fd, made), 0, 0
 }
 
+// exists is 0 when the directory has the name, as the daemon sees it.
+func (n *stateNode) exists(name string) syscall.Errno {
+	return n.inside(func(dir int) error {
+		var st unix.Stat_t
+		return unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	})
+}
+
 // fileFlags are the open flags that go to the backing file. The kernel gives offsets itself, so O_APPEND would write
 // twice as far.
 func fileFlags(flags uint32) int {
@@ -183,7 +205,11 @@ func (n *stateNode) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, 
 	var fd int
 	e := n.tree.asCaller(ctx, func() syscall.Errno {
 		var err error
-		fd, err = n.tree.open(n.rel(), fileFlags(flags)|unix.O_NOFOLLOW, 0)
+		if n.orphan != nil {
+			fd, err = unix.Open(procPath(int(n.orphan.Fd())), fileFlags(flags), 0)
+		} else {
+			fd, err = n.tree.open(n.rel(), fileFlags(flags)|unix.O_NOFOLLOW, 0)
+		}
 		return fusefs.ToErrno(err)
 	})
 	if e != 0 {
@@ -213,9 +239,11 @@ func (n *stateNode) Rename(ctx context.Context, name string, newParent fusefs.In
 	if e != 0 {
 		return e
 	}
-	return n.tree.asCaller(ctx, func() syscall.Errno {
-		return n.inside(func(from int) error {
-			return errorOf(to.inside(func(dir int) error { return unix.Renameat2(from, name, dir, newName, uint(flags)) }))
+	return to.displacing(newName, func() syscall.Errno {
+		return n.tree.asCaller(ctx, func() syscall.Errno {
+			return n.inside(func(from int) error {
+				return errorOf(to.inside(func(dir int) error { return unix.Renameat2(from, name, dir, newName, uint(flags)) }))
+			})
 		})
 	})
 }
@@ -232,8 +260,10 @@ func (n *stateNode) target(newParent fusefs.InodeEmbedder, newName string) (*sta
 
 // Unlink implements fs.NodeUnlinker.
 func (n *stateNode) Unlink(ctx context.Context, name string) syscall.Errno {
-	return n.tree.asCaller(ctx, func() syscall.Errno {
-		return n.inside(func(dir int) error { return unix.Unlinkat(dir, name, 0) })
+	return n.displacing(name, func() syscall.Errno {
+		return n.tree.asCaller(ctx, func() syscall.Errno {
+			return n.inside(func(dir int) error { return unix.Unlinkat(dir, name, 0) })
+		})
 	})
 }
 

@@ -10,6 +10,8 @@ import (
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"github.com/claudefs/claudefs/internal/serve"
 )
 
 // The names that are virtual in a tree's top directory.
@@ -77,8 +79,17 @@ func (t *treeNode) Setattr(ctx context.Context, fh fusefs.FileHandle, _ *fuse.Se
 	return t.Getattr(ctx, fh, out)
 }
 
+// restore makes what an earlier server kept of the tree: drafts and the lock.
+func (t *treeNode) restore(ctx context.Context) {
+	t.restoreDrafts(ctx)
+	t.restoreLock()
+}
+
 // Lookup implements fs.NodeLookuper.
 func (t *treeNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	if r := serve.Reviving(ctx); r != nil && r.Orphan {
+		return t.reviveOrphan(ctx, r.Node, out)
+	}
 	switch {
 	case name == credentialName:
 		return t.lookupCredential(ctx, out)
@@ -174,6 +185,9 @@ func (t *treeNode) Rename(ctx context.Context, name string, newParent fusefs.Ino
 	case flags != 0 && virtualName(name):
 		return syscall.EINVAL // an exchange would bring a plain file to the name
 	case newParent.EmbeddedInode() == t.EmbeddedInode() && virtualName(newName):
+		if e := t.exists(name); e != 0 {
+			return e // a draft that was published already is gone, and not on another file system
+		}
 		return syscall.EXDEV
 	}
 	return t.stateNode.Rename(ctx, name, newParent, newName, flags)

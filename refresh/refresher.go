@@ -137,7 +137,7 @@ func (r *Refresher) Current(a vault.AccountID) (*vault.Credential, error) {
 // Token returns an access token to hand out. A token that is still valid is returned at once, if need be while a
 // grant runs for it in the background; without a valid one the caller waits for the grant, at most Config.Patience.
 func (r *Refresher) Token(ctx context.Context, a vault.AccountID) (*vault.Credential, error) {
-	r.watch(a)
+	r.Watch(a)
 	c, err := r.Current(a)
 	if err != nil {
 		return nil, err

@@ -82,7 +82,8 @@ func (r *Refresher) Retry(a vault.AccountID) {
 	r.poke()
 }
 
-func (r *Refresher) watch(a vault.AccountID) {
+// Watch has an account kept fresh as if somebody had just read it.
+func (r *Refresher) Watch(a vault.AccountID) {
 	r.mu.Lock()
 	_, known := r.watched[a]
 	r.watched[a] = time.Now()

@@ -24,8 +24,20 @@ type Config struct {
 	Helper []string
 	// ScryptWorkFactor is log2 of the passphrase slot's cost; 0: 17.
 	ScryptWorkFactor int
+	// Held keeps the vault key for a later process, so that a crash needs no unlocking; nil: nobody does.
+	Held HeldKey
 	// Log receives changes of state; nil: none.
 	Log *slog.Logger
+}
+
+// HeldKey is a place for the vault key that outlives the process.
+type HeldKey interface {
+	// Put keeps a copy of the key.
+	Put(key []byte) error
+	// Get returns a copy, nil when there is none.
+	Get() []byte
+	// Drop wipes it.
+	Drop()
 }
 
 func (c *Config) setDefaults() {
@@ -93,12 +105,17 @@ func Create(ctx context.Context, cfg Config, backend Backend) (v *Vault, notice 
 	if err := h.write(cfg.Dir); err != nil {
 		return nil, "", err
 	}
-	return &Vault{cfg: cfg, head: h, key: key, cache: map[string]cached{}, decoded: map[AccountID]decoded{}}, notice, nil
+	v = &Vault{cfg: cfg, head: h, cache: map[string]cached{}, decoded: map[AccountID]decoded{}}
+	v.use(key)
+	return v, notice, nil
 }
 
 // Unlock fetches the vault key from the first slot that gives it. It does nothing when the vault is open.
 func (v *Vault) Unlock(ctx context.Context) error {
 	if !v.Locked() {
+		return nil
+	}
+	if v.unlockHeld() {
 		return nil
 	}
 	var errs []error
@@ -108,13 +125,54 @@ func (v *Vault) Unlock(ctx context.Context) error {
 			errs = append(errs, err)
 			continue
 		}
-		v.mu.Lock()
-		v.key = key
-		v.mu.Unlock()
+		v.use(key)
 		v.cfg.Log.Info("Vault unlocked", "backend", string(rec.Backend))
 		return nil
 	}
 	return errors.Join(errs...)
+}
+
+// unlockHeld uses the key that an earlier process left, if it is this vault's.
+func (v *Vault) unlockHeld() bool {
+	if v.cfg.Held == nil {
+		return false
+	}
+	held := v.cfg.Held.Get()
+	if len(held) == 0 {
+		return false
+	}
+	key := NewSecret(held)
+	if v.verify(key) != nil {
+		key.Wipe()
+		v.cfg.Held.Drop()
+		return false
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.key = key
+	return true
+}
+
+// use opens the vault with key, and keeps a copy for a later process.
+func (v *Vault) use(key Secret) {
+	v.mu.Lock()
+	v.key = key
+	v.mu.Unlock()
+	if v.cfg.Held == nil {
+		return
+	}
+	if err := v.cfg.Held.Put(key.Reveal()); err != nil {
+		v.cfg.Log.Warn("Vault would be locked after a crash", "err", err)
+	}
+}
+
+// verify reports whether key is this vault's.
+func (v *Vault) verify(key Secret) error {
+	b, err := open(key, v.head.ID+"|check", v.head.Check)
+	if err != nil || string(b) != v.head.ID {
+		return fmt.Errorf("%w: its key is not this vault's", ErrCorrupt)
+	}
+	return nil
 }
 
 func (v *Vault) unwrap(ctx context.Context, rec SlotRecord) (Secret, error) {
@@ -126,9 +184,9 @@ func (v *Vault) unwrap(ctx context.Context, rec SlotRecord) (Secret, error) {
 	if err != nil {
 		return Secret{}, err
 	}
-	if b, err := open(key, v.head.ID+"|check", v.head.Check); err != nil || string(b) != v.head.ID {
+	if err := v.verify(key); err != nil {
 		key.Wipe()
-		return Secret{}, fmt.Errorf("open %s slot: %w: its key is not this vault's", rec.Backend, ErrCorrupt)
+		return Secret{}, fmt.Errorf("open %s slot: %w", rec.Backend, err)
 	}
 	return key, nil
 }
@@ -139,6 +197,9 @@ func (v *Vault) Lock() {
 	defer v.mu.Unlock()
 	v.key.Wipe()
 	v.key = Secret{}
+	if v.cfg.Held != nil {
+		v.cfg.Held.Drop()
+	}
 	v.cache, v.decoded = map[string]cached{}, map[AccountID]decoded{}
 }
 

@@ -42,6 +42,8 @@ var outcomes = []outcome{
 	{fs.ErrMountpoint, 6, "claudefs doctor"},
 	{control.ErrNoDaemon, 7, "claudefs mount"},
 	{daemon.ErrRunning, 6, "claudefs status"},
+	{control.ErrNotProven, 1, "claudefs doctor"},
+	{control.ErrNoHandOver, 1, "claudefs unmount, then claudefs mount"},
 	{vault.ErrNotFound, 1, "claudefs account list"},
 	{vault.ErrNoVault, 1, "claudefs import --account NAME FILE"},
 	{vault.ErrTimeout, 5, "claudefs doctor"},

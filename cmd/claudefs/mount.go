@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -8,6 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/claudefs/claudefs/internal/daemon"
+	"github.com/claudefs/claudefs/internal/fdstore"
+	"github.com/claudefs/claudefs/internal/version"
 	"github.com/claudefs/claudefs/policy"
 	"github.com/claudefs/claudefs/vault"
 )
@@ -18,6 +22,7 @@ type mountOptions struct {
 	account string
 	vault   string
 	daemon  bool
+	keeper  string
 }
 
 func newMountCommand(e *env) *cobra.Command {
@@ -26,6 +31,11 @@ func newMountCommand(e *env) *cobra.Command {
 		Use: "mount [MOUNTPOINT]", Short: "Mount and serve the trees",
 		Long: `Mount and serve the trees, in the foreground, until SIGINT or SIGTERM. One line on standard output says that the
 mount answers. The mountpoint is /run/claudefs/mnt for root, $XDG_RUNTIME_DIR/claudefs/mnt otherwise.
+
+The process that you start is a small keeper. It holds the mount and starts the server, and starts it again when it
+dies, while containers wait for some milliseconds. SIGHUP has the server read its configuration and policy again;
+"claudefs upgrade" replaces its program. As a service of systemd (--keeper systemd), systemd's descriptor store is the
+keeper.
 
 Policies: shared, project, isolated, or a file (claudefs policy show NAME prints one to start from).`,
 		Example: `  claudefs mount --policy isolated
@@ -37,21 +47,76 @@ Policies: shared, project, isolated, or a file (claudefs policy show NAME prints
 	f.StringVar(&o.policy, "policy", "isolated", "`shared|project|isolated|FILE`")
 	f.StringVar(&o.account, "account", "", "`name` of the account of shared trees (default \"default\"), and of others without their own")
 	f.StringVar(&o.vault, "vault", "", "what protects a new vault: `auto|keyring|kernel|passphrase`")
+	f.StringVar(&o.keeper, "keeper", "auto", "what holds the mount while the server is replaced: `auto|own|systemd|none`")
 	f.BoolVar(&o.daemon, "daemon", false, "return as soon as the mount answers, and go on in the background")
 	return cmd
 }
 
 func runMount(cmd *cobra.Command, e *env, o *mountOptions, args []string) error {
-	opt, err := o.options(e, args)
+	if o.daemon {
+		c, err := e.config()
+		if err != nil {
+			return err
+		}
+		return background(cmd.Context(), e, c.RuntimeDir)
+	}
+	store, err := o.store(e)
 	if err != nil {
 		return err
 	}
-	if o.daemon {
-		return background(cmd.Context(), e, opt.Config.RuntimeDir)
+	if store == nil {
+		return runKeeper(cmd.Context(), e, nil, os.Args[1:])
 	}
-	opt.Ready = func(notice string) {
+	opt, err := o.options(e, args)
+	if err == nil {
+		opt.Store, opt.LastEnd = store, e.Getenv(fdstore.EndVar)
+		err = serveMount(cmd.Context(), e, opt)
+	}
+	if err != nil {
+		_ = store.Notify("STATUS=" + err.Error()) // what the keeper, or systemd, shows of a server that does not come up
+	}
+	return err
+}
+
+// store finds what holds the mount: nil when this process is to become the keeper itself.
+func (o *mountOptions) store(e *env) (*fdstore.Store, error) {
+	held, err := fdstore.Inherited(e.Getenv, os.Unsetenv)
+	if err != nil {
+		return nil, err
+	}
+	notify := e.Getenv("NOTIFY_SOCKET")
+	_, isServer := held["keeper"]
+	switch {
+	case isServer, e.Getenv(daemon.ProveVar) != "":
+		return fdstore.New(held, ""), nil
+	case o.keeper == "none":
+		return fdstore.New(held, ""), nil
+	case o.keeper == "systemd" && notify == "":
+		return nil, usageError{errors.New("--keeper systemd: this is no service of systemd's (NOTIFY_SOCKET is not set)")}
+	case o.keeper == "systemd":
+		return fdstore.New(held, notify), os.Unsetenv("NOTIFY_SOCKET")
+	case o.keeper == "own", o.keeper == "auto":
+		return nil, nil
+	}
+	return nil, usageError{fmt.Errorf("--keeper %q: want auto, own, systemd or none", o.keeper)}
+}
+
+// serveMount runs a daemon, and becomes the next one after a hand-over.
+func serveMount(ctx context.Context, e *env, opt *daemon.Options) error {
+	opt.Args, opt.Stderr = os.Args[1:], os.Stderr
+	if e.Getenv(daemon.ProveVar) != "" {
+		if err := daemon.Prove(ctx, *opt); err != nil {
+			return err
+		}
+		fmt.Fprintln(e.Stdout, daemon.Proven+version.Version)
+		return nil
+	}
+	opt.Ready = func(notice string, tookOver bool) {
 		if notice != "" {
 			fmt.Fprintf(e.Stderr, "claudefs: notice: %s\n", notice)
+		}
+		if tookOver {
+			return
 		}
 		fmt.Fprintf(e.Stdout, "claudefs: ready: %s (policy %s)\n", opt.Mountpoint, opt.PolicyName)
 		readyToParent()
@@ -60,7 +125,12 @@ func runMount(cmd *cobra.Command, e *env, o *mountOptions, args []string) error 
 	if err != nil {
 		return err
 	}
-	return d.Run(cmd.Context())
+	defer reloadOnHangup(ctx, d)()
+	err = d.Run(ctx)
+	if next := d.Next(); next != "" {
+		return errors.Join(err, become(next, opt.Store))
+	}
+	return err
 }
 
 // options turns flags and configuration into what the daemon needs.

@@ -36,10 +36,10 @@ func newRootCommand(e *env) *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add("serve", newMountCommand(e), newUnmountCommand(e), newDockerArgsCommand(e))
+	add("serve", newMountCommand(e), newUnmountCommand(e), newUpgradeCommand(e), newDockerArgsCommand(e))
 	add("logins", newImportCommand(e), newAccountCommand(e), newRefreshCommand(e), newVaultCommand(e), newTreeCommand(e))
 	add("see", newStatusCommand(e), newAuditCommand(e), newPolicyCommand(e), newDoctorCommand(e))
-	root.AddCommand(newVersionCommand(e), newVaultHelperCommand(e), newGenCommand())
+	root.AddCommand(newVersionCommand(e), newVaultHelperCommand(e), newKeeperCommand(e), newGenCommand())
 	return root
 }
 

@@ -54,6 +54,7 @@ func (t *tree) pinTo(p pin) error {
 	if t.pin != nil && t.pin.account != p.account && t.pin.rule != p.rule {
 		return fmt.Errorf("%w: tree is pinned to account %q, the rule gives %q", policy.ErrDenied, t.pin.account, p.account)
 	}
+	t.changed = t.changed || t.pin == nil || *t.pin != p
 	t.pin = &p
 	return nil
 }

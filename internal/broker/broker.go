@@ -26,6 +26,7 @@ type Tokens interface {
 	Token(context.Context, vault.AccountID) (*vault.Credential, error)
 	Renew(ctx context.Context, a vault.AccountID, generation uint64) (*vault.Credential, error)
 	Retry(vault.AccountID)
+	Watch(vault.AccountID)
 }
 
 // Store is what the broker needs of the vault beyond tokens.
@@ -51,6 +52,7 @@ type Config struct {
 	Tokens   Tokens
 	Store    Store
 	Audit    Recorder
+	Memory   Memory // nil: what is remembered of a tree ends with the process
 	// StateDir holds trees/<tree>.
 	StateDir   string
 	Mountpoint string
@@ -85,6 +87,8 @@ type tree struct {
 	forced  []time.Time // recent renewals that the tree's clients asked for
 	last    Reader
 	sized   sized // of the version that was described last
+	changed bool  // since it was saved
+	unsaved error // why it could not be
 }
 
 // reading names the token that a tree read last. Without an account it stands for whatever was read before this daemon
@@ -120,6 +124,7 @@ func (b *Broker) tree(name string) *tree {
 	t, ok := b.trees[name]
 	if !ok {
 		t = &tree{name: name, read: reading{rotated: b.since}}
+		b.recall(t)
 		b.trees[name] = t
 	}
 	return t

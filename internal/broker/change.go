@@ -25,6 +25,7 @@ type change struct {
 // Write implements fs.Credentials: it attests the writer.
 func (b *Broker) Write(ctx context.Context, caller identity.Caller, name string) (fs.Change, error) {
 	t := b.tree(name)
+	defer b.save(t)
 	v, err := b.judge(ctx, caller, t, audit.ActionWrite)
 	if err != nil {
 		return nil, err
@@ -153,8 +154,9 @@ func (c *change) capture(ctx context.Context, f *credfile.File, doc *document) e
 		d.Account, d.LoggedOut, d.Removed, d.Others = account, false, false, f.Others.Reveal()
 	})
 	c.t.mu.Lock()
-	c.t.pin = nil // the next reader is pinned to the new account
+	c.t.pin, c.t.changed = nil, true // the next reader is pinned to the new account
 	c.t.mu.Unlock()
+	c.b.save(c.t)
 	return err
 }
 
@@ -183,6 +185,9 @@ func (b *Broker) adopt(ctx context.Context, a vault.AccountID, l *credfile.Login
 	prev, version, err := b.cfg.Store.Load(a)
 	if err != nil && !errors.Is(err, vault.ErrNotFound) {
 		return 0, err
+	}
+	if err == nil && prev.State == vault.StateValid && prev.RefreshToken.Equal(l.RefreshToken) && prev.AccessToken.Equal(l.AccessToken) {
+		return prev.Generation, nil // adopted already, by a server that did not get to say so
 	}
 	c := l.Credential(a, prev, time.Now())
 	_, err = b.cfg.Store.Store(c, version)

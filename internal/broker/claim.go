@@ -37,7 +37,7 @@ func (t *tree) take(s *identity.Subject, f *identity.Facts, a Attestor) string {
 	if t.claim != old && t.claim.container != s.Container {
 		return owned(t.claim)
 	}
-	t.claim = &claim{container: s.Container, witness: witness}
+	t.claim, t.changed = &claim{container: s.Container, witness: witness}, true
 	return ""
 }
 

@@ -30,6 +30,7 @@ var errNoNewer = sentinel.New("no newer token", iofs.ErrExist)
 // as soon as its file holds a newer token than it has read.
 func (b *Broker) Acquire(ctx context.Context, caller identity.Caller, name string) error {
 	t := b.tree(name)
+	defer b.save(t)
 	v, err := b.judge(ctx, caller, t, audit.ActionRefresh)
 	if err != nil {
 		return err
@@ -74,7 +75,7 @@ func (b *Broker) renew(ctx context.Context, t *tree, a vault.AccountID, generati
 		return err
 	}
 	t.mu.Lock()
-	t.forced = append(t.forced, time.Now())
+	t.forced, t.changed = append(t.forced, time.Now()), true
 	t.mu.Unlock()
 	return nil
 }
@@ -102,6 +103,7 @@ func (t *tree) hasRead(c *vault.Credential) bool {
 func (t *tree) setBusy(until time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.changed = t.changed || !t.busy.Equal(until)
 	t.busy = until
 }
 

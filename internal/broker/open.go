@@ -20,6 +20,7 @@ var errNoToken = errors.New("no token is known for now")
 // Open implements fs.Credentials: the read path.
 func (b *Broker) Open(ctx context.Context, caller identity.Caller, name string) (*fs.Snapshot, error) {
 	t := b.tree(name)
+	defer b.save(t)
 	v, err := b.judge(ctx, caller, t, audit.ActionRead)
 	if err != nil {
 		return nil, err

@@ -26,7 +26,8 @@ func (b *Broker) Reset(name string) error {
 		return err
 	}
 	t.mu.Lock()
-	t.pin, t.claim = nil, nil
+	t.pin, t.claim, t.changed = nil, nil, true
 	t.mu.Unlock()
+	b.save(t)
 	return b.cfg.Audit.Record(audit.Event{Action: audit.ActionAccounts, Outcome: audit.Allowed, Tree: name, Reason: "tree reset"})
 }

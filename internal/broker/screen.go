@@ -22,7 +22,7 @@ type handed struct {
 func (b *Broker) remember(t *tree, c *vault.Credential) {
 	t.mu.Lock()
 	if t.read.account != c.Account || c.RotatedAt.After(t.read.rotated) {
-		t.read = reading{c.Account, c.RotatedAt}
+		t.read, t.changed = reading{c.Account, c.RotatedAt}, true
 	}
 	known := len(t.handed) > 0 && t.handed[len(t.handed)-1].access.Equal(c.AccessToken)
 	t.mu.Unlock()
@@ -35,6 +35,7 @@ func (b *Broker) remember(t *tree, c *vault.Credential) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.changed = true
 	t.handed = append(t.handed, handed{c.Generation, c.Account, c.AccessToken, s})
 	t.handed = t.handed[max(0, len(t.handed)-maxHanded):]
 }

@@ -23,6 +23,7 @@ type Config struct {
 	Vault      Vault    `yaml:"vault"`
 	OAuth      OAuth    `yaml:"oauth"`
 	Refresh    Refresh  `yaml:"refresh"`
+	Keeper     Keeper   `yaml:"keeper"`
 	Runtimes   []string `yaml:"runtimes"` // unix:// sockets of container runtimes; empty: kernel facts only
 }
 
@@ -51,6 +52,14 @@ type Refresh struct {
 	Window time.Duration `yaml:"window"`
 }
 
+// Keeper says how long the mount waits for its server.
+type Keeper struct {
+	// Watchdog is how long a request may take until the server counts as hung and is replaced.
+	Watchdog time.Duration `yaml:"watchdog"`
+	// KeyTimeout is how long the vault key waits for another server after the last one has died.
+	KeyTimeout time.Duration `yaml:"key_timeout"`
+}
+
 // Default returns the configuration of a host where nothing is configured: system directories for root, the XDG
 // directories for anybody else.
 func Default(p Paths) *Config {
@@ -62,6 +71,7 @@ func Default(p Paths) *Config {
 			ClientID: "9d1c250a-e61b-44d9-88ed-5944d1962f5e", Encoding: refresh.EncodingJSON,
 		},
 		Refresh:  Refresh{Window: 10 * time.Minute},
+		Keeper:   Keeper{Watchdog: 30 * time.Second, KeyTimeout: 10 * time.Minute},
 		Runtimes: p.Runtimes,
 	}
 }
@@ -98,6 +108,12 @@ func (c *Config) Validate() error {
 	}
 	if c.Refresh.Window < 0 || c.Refresh.Window > 24*time.Hour {
 		return fmt.Errorf("refresh.window: %v: want 0 to 24h", c.Refresh.Window)
+	}
+	if c.Keeper.Watchdog < time.Second || c.Keeper.Watchdog > time.Hour {
+		return fmt.Errorf("keeper.watchdog: %v: want 1s to 1h", c.Keeper.Watchdog)
+	}
+	if c.Keeper.KeyTimeout < 0 || c.Keeper.KeyTimeout > 24*time.Hour {
+		return fmt.Errorf("keeper.key_timeout: %v: want 0 to 24h", c.Keeper.KeyTimeout)
 	}
 	return nil
 }

@@ -26,6 +26,23 @@ type Status struct {
 	Accounts      []accounts.Info     `json:"accounts"`
 	Trees         []broker.TreeStatus `json:"trees"`
 	Runtimes      []RuntimeStatus     `json:"runtimes"`
+	Keeper        KeeperStatus        `json:"keeper"`
+}
+
+// KeeperStatus says what holds the mount when the server ends.
+type KeeperStatus struct {
+	Holder  string `json:"holder"` // keeper, systemd or none
+	PID     int    `json:"pid,omitempty"`
+	Servers uint64 `json:"servers"` // how many have served this mount so far
+	Nodes   int    `json:"nodes"`   // files that the kernel knows
+	Sealed  bool   `json:"sealed"`  // there is memory_secret: open credentials and the vault key survive
+	// Restarts counts the servers that ended unasked; LastEnd is how the last of them did.
+	Restarts  int       `json:"restarts"`
+	LastEnd   string    `json:"lastEnd,omitempty"`
+	LastEndAt time.Time `json:"lastEndAt,omitzero"`
+	// HandOverError is why the last upgrade or reload was refused, "" if it was not.
+	HandOverAt    time.Time `json:"handOverAt,omitzero"`
+	HandOverError string    `json:"handOverError,omitempty"`
 }
 
 // VaultStatus describes the vault.
@@ -48,6 +65,8 @@ type Daemon interface {
 	Accounts() *accounts.Accounts
 	Vault() Vault
 	ResetTree(name string) error
+	// HandOver has a program take over from this one; it returns when that program has proved itself.
+	HandOver(ctx context.Context, binary string) error
 	Stop()
 }
 

@@ -11,9 +11,12 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/claudefs/claudefs/internal/accounts"
+	"github.com/claudefs/claudefs/internal/keeper"
 )
 
 // Client talks to the daemon at Socket.
@@ -74,6 +77,12 @@ func (c Client) UnlockVault(ctx context.Context, passphrase []byte) error {
 	return c.do(ctx, http.MethodPost, "/v1/vault/unlock", passphrase, nil)
 }
 
+// HandOver has a program take the mount over. It returns when that one has proved itself and the old one is about to
+// go. The path has to be absolute.
+func (c Client) HandOver(ctx context.Context, binary string) error {
+	return c.do(ctx, http.MethodPost, "/v1/handover", []byte(binary), nil)
+}
+
 // Stop ends the daemon.
 func (c Client) Stop(ctx context.Context) error {
 	return c.do(ctx, http.MethodPost, "/v1/stop", nil, nil)
@@ -82,9 +91,7 @@ func (c Client) Stop(ctx context.Context) error {
 func (c Client) do(ctx context.Context, method, path string, body []byte, out any) error {
 	hc := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", c.Socket)
-		},
+		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) },
 	}}
 	req, err := http.NewRequestWithContext(ctx, method, "http://claudefs"+path, bytes.NewReader(body))
 	if err != nil {
@@ -112,6 +119,29 @@ func (c Client) do(ctx context.Context, method, path string, body []byte, out an
 		return fmt.Errorf("ask daemon: answer is not of this version: %w", err)
 	}
 	return nil
+}
+
+// patience is how long a command waits for a server that is being replaced.
+const patience = 3 * time.Second
+
+// dial connects. A socket on which nobody listens, or a keeper without a server, means that one will soon.
+func (c Client) dial(ctx context.Context) (net.Conn, error) {
+	for end := time.Now().Add(patience); ; {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.Socket)
+		if err == nil || !c.comingBack(err) || time.Now().After(end) {
+			return conn, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func (c Client) comingBack(err error) bool {
+	_, keeperErr := os.Stat(filepath.Join(filepath.Dir(c.Socket), keeper.FileName))
+	return keeperErr == nil && (errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, os.ErrNotExist))
 }
 
 func remote(body []byte, status string) error {

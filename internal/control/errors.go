@@ -9,6 +9,12 @@ import (
 	"github.com/claudefs/claudefs/vault"
 )
 
+// ErrNotProven: the other program could not serve in the running one's place, and that one goes on.
+var ErrNotProven = errors.New("the new server did not prove itself; the running one goes on")
+
+// ErrNoHandOver: nothing holds the mount while one server follows the other.
+var ErrNoHandOver = errors.New("a server without a keeper cannot be followed by another")
+
 // kinds are the errors that a command branches on; they keep their identity across the socket.
 var kinds = map[string]error{
 	"login_required": refresh.ErrLoginRequired,
@@ -19,6 +25,8 @@ var kinds = map[string]error{
 	"denied":         policy.ErrDenied,
 	"syntax":         credfile.ErrSyntax,
 	"not_yet":        refresh.ErrNotYet,
+	"not_proven":     ErrNotProven,
+	"no_hand_over":   ErrNoHandOver,
 }
 
 func kindOf(err error) string {

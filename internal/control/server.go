@@ -117,6 +117,7 @@ func (s *Server) routes() http.Handler {
 	})
 	handle("POST /v1/vault/lock", func(*http.Request) (any, error) { s.daemon.Vault().Lock(); return struct{}{}, nil })
 	handle("POST /v1/vault/unlock", s.unlock)
+	handle("POST /v1/handover", s.handOver)
 	handle("POST /v1/stop", func(*http.Request) (any, error) { s.daemon.Stop(); return struct{}{}, nil })
 	return m
 }
@@ -130,6 +131,14 @@ func (s *Server) importAccount(r *http.Request) (any, error) {
 	}
 	defer clear(b)
 	return s.daemon.Accounts().Import(r.Context(), account(r), b)
+}
+
+func (s *Server) handOver(r *http.Request) (any, error) {
+	b, err := io.ReadAll(io.LimitReader(r.Body, maxBody))
+	if err != nil {
+		return nil, fmt.Errorf("read program's path: %w", err)
+	}
+	return struct{}{}, s.daemon.HandOver(r.Context(), string(b))
 }
 
 func (s *Server) unlock(r *http.Request) (any, error) {

@@ -7,17 +7,20 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
 
+	"github.com/claudefs/claudefs/fs"
 	"github.com/claudefs/claudefs/internal/accounts"
 	"github.com/claudefs/claudefs/internal/audit"
 	"github.com/claudefs/claudefs/internal/broker"
 	"github.com/claudefs/claudefs/internal/config"
 	"github.com/claudefs/claudefs/internal/container"
 	"github.com/claudefs/claudefs/internal/control"
+	"github.com/claudefs/claudefs/internal/fdstore"
 	"github.com/claudefs/claudefs/internal/identity"
 	"github.com/claudefs/claudefs/policy"
 	"github.com/claudefs/claudefs/refresh"
@@ -38,8 +41,16 @@ type Options struct {
 	AccountGiven bool
 	Passphrase   func(context.Context) (vault.Secret, error)
 	Log          *slog.Logger
-	// Ready is called once, when the mount answers. Notice is for the user and may be empty.
-	Ready func(notice string)
+	// Store is what outlives the process.
+	Store *fdstore.Store
+	// LastEnd says how the server before this one ended: fdstore.EndSelf or fdstore.EndOther.
+	LastEnd string
+	// Args is the command line without the program, for the next server. Stderr is where a keeper writes.
+	Args   []string
+	Stderr *os.File
+	// Ready is called once, when the mount answers. Notice is for the user and may be empty; tookOver says that another
+	// server had the mount before.
+	Ready func(notice string, tookOver bool)
 }
 
 // Daemon serves one mount.
@@ -55,6 +66,12 @@ type Daemon struct {
 	runtimes []*container.Docker
 	cache    *container.Cache
 	accounts *accounts.Accounts
+	carry    *carry
+	mounted  *fs.Mounted
+	// handing is held by a hand-over; next is what it leads to.
+	handing  sync.Mutex
+	next     atomic.Pointer[string]
+	reloaded atomic.Pointer[reload]
 	// passphrase overrides Options.Passphrase for one unlock by command.
 	passphrase atomic.Pointer[vault.Secret]
 }
@@ -63,6 +80,9 @@ type Daemon struct {
 func New(opt Options) (*Daemon, error) {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	if opt.Store == nil {
+		opt.Store = fdstore.New(map[string]int{}, "")
 	}
 	d := &Daemon{opt: opt}
 	for _, host := range opt.Config.Runtimes {
@@ -96,7 +116,7 @@ func (d *Daemon) lockState() (*flock.Flock, error) {
 // openVault opens the vault, or makes it at the first start. A vault that stays locked is no reason not to mount:
 // trees then answer EIO until it is unlocked.
 func (d *Daemon) openVault(ctx context.Context) (notice string, err error) {
-	cfg := vault.Config{Dir: d.opt.Config.VaultDir(), Passphrase: d.askPassphrase, Log: d.opt.Log}
+	cfg := d.vaultConfig()
 	d.vault, err = vault.Open(cfg)
 	if errors.Is(err, vault.ErrNoVault) {
 		backend, err := vault.ParseBackend(d.opt.Config.Vault.Backend)
@@ -114,6 +134,10 @@ func (d *Daemon) openVault(ctx context.Context) (notice string, err error) {
 		return "vault is locked: " + err.Error(), nil
 	}
 	return "", nil
+}
+
+func (d *Daemon) vaultConfig() vault.Config {
+	return vault.Config{Dir: d.opt.Config.VaultDir(), Passphrase: d.askPassphrase, Held: heldKey{d.carry.sealed}, Log: d.opt.Log}
 }
 
 func (d *Daemon) askPassphrase(ctx context.Context) (vault.Secret, error) {
@@ -141,7 +165,7 @@ func (d *Daemon) build() error {
 	}
 	b := broker.Config{
 		Policy: d.opt.Policy, Attestor: d.resolver, Tokens: d.tokens, Store: d.vault, Audit: d.audit,
-		StateDir: cfg.StateDir, Mountpoint: d.opt.Mountpoint, Account: d.opt.Account, AccountGiven: d.opt.AccountGiven,
+		Memory: treeNotes{d.carry.sealed}, StateDir: cfg.StateDir, Mountpoint: d.opt.Mountpoint, Account: d.opt.Account, AccountGiven: d.opt.AccountGiven,
 	}
 	if d.cache.Configured() {
 		b.Runtime = d.cache

@@ -86,7 +86,7 @@ type run struct {
 func start(t *testing.T, o daemon.Options) *run {
 	t.Helper()
 	ready := make(chan string, 1)
-	o.Ready = func(notice string) { ready <- notice }
+	o.Ready = func(notice string, _ bool) { ready <- notice }
 	d, err := daemon.New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -300,7 +300,7 @@ func TestRunFails(t *testing.T) {
 			dir := t.TempDir()
 			o := options(t, dir)
 			tt.change(t, &o, dir)
-			o.Ready = func(string) { t.Error("it said that it is ready") }
+			o.Ready = func(string, bool) { t.Error("it said that it is ready") }
 			d, err := daemon.New(o)
 			if err != nil {
 				t.Fatal(err)

@@ -4,15 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
-	sdnotify "github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/claudefs/claudefs/fs"
 	"github.com/claudefs/claudefs/internal/audit"
 	"github.com/claudefs/claudefs/internal/control"
+	"github.com/claudefs/claudefs/internal/fdstore"
 	"github.com/claudefs/claudefs/internal/logkey"
+	"github.com/claudefs/claudefs/internal/serve"
 	"github.com/claudefs/claudefs/internal/version"
 )
 
@@ -31,12 +33,12 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		return err
 	}
 	undo.push(lock.Close)
-	repaired, err := fs.Prepare(d.opt.Mountpoint, d.opt.Config.StateDir)
-	if err != nil {
+	if d.carry, err = inherit(d.opt.Store); err != nil {
 		return err
 	}
-	if repaired {
-		d.opt.Log.Warn("Dead mount was taken away", logkey.Mountpoint, d.opt.Mountpoint)
+	undo.push(d.closeCarry)
+	if err := d.prepare(); err != nil {
+		return err
 	}
 	// The socket before the vault: fail before anybody is asked for a passphrase.
 	server, err := control.Listen(d.opt.Config.ControlSocket())
@@ -52,7 +54,12 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	undo.push(func() error { d.vault.Lock(); return nil })
+	undo.push(func() error {
+		if d.Next() == "" { // else the key waits for the next server
+			d.vault.Lock()
+		}
+		return nil
+	})
 	if err := d.build(); err != nil {
 		return err
 	}
@@ -60,61 +67,138 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	return d.serve(ctx, server, notice, undo)
 }
 
-// serve mounts and runs the parts until one ends.
+// prepare makes the mountpoint ready, unless the mount is there already.
+func (d *Daemon) prepare() error {
+	if d.carry.device >= 0 {
+		d.carry.forgetKey(d.opt.Config.Keeper.KeyTimeout)
+		return nil
+	}
+	repaired, err := fs.Prepare(d.opt.Mountpoint, d.opt.Config.StateDir)
+	if repaired {
+		d.opt.Log.Warn("Dead mount was taken away", logkey.Mountpoint, d.opt.Mountpoint)
+	}
+	return err
+}
+
+// serve mounts, or takes the mount over, and runs the parts until one ends.
 func (d *Daemon) serve(ctx context.Context, server *control.Server, notice string, undo *undoStack) error {
-	if err := d.audit.Record(audit.Event{
-		Action: audit.ActionStart, Outcome: audit.Allowed,
-		Reason: fmt.Sprintf("policy %s, version %s", d.opt.PolicyName, version.Version),
-	}); err != nil {
+	tookOver := d.carry.device >= 0
+	if err := d.recordStart(tookOver); err != nil {
 		return err
 	}
-	m, err := d.mount()
+	m, err := d.attach()
 	if err != nil {
 		return err
 	}
-	undo.push(m.Close)
+	d.mounted = m
+	undo.push(func() error {
+		if d.Next() != "" {
+			return nil
+		}
+		return m.Close()
+	})
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return d.answer(ctx, m) })
+	if err := d.introduce(m, tookOver); err != nil {
+		d.stop()
+		return errors.Join(err, m.Close(), g.Wait())
+	}
 	g.Go(func() error { return server.Serve(ctx, d) })
 	g.Go(func() error { return d.tokens.Run(ctx) })
 	g.Go(func() error { return d.cache.Run(ctx) })
-	g.Go(func() error { return d.watch(ctx, m) })
-	_, _ = sdnotify.SdNotify(false, sdnotify.SdNotifyReady)
+	g.Go(func() error { return d.beat(ctx, m) })
+	g.Go(func() error { return d.replaceKeeper(ctx) })
 	if d.opt.Ready != nil {
-		d.opt.Ready(notice)
+		d.opt.Ready(notice, tookOver)
 	}
 	err = g.Wait()
-	_, _ = sdnotify.SdNotify(false, sdnotify.SdNotifyStopping)
-	return errors.Join(err, d.audit.Record(audit.Event{Action: audit.ActionStop, Outcome: audit.Allowed}))
+	return errors.Join(err, d.recordEnd(m))
 }
 
-// mount mounts, and tells the resolver which device is ours. A request that comes in between finds no mount table
-// with our device and is refused.
-func (d *Daemon) mount() (*fs.Mounted, error) {
-	m, err := fs.Mount(fs.Config{
+func (d *Daemon) recordStart(tookOver bool) error {
+	reason := fmt.Sprintf("policy %s, version %s", d.opt.PolicyName, version.Version)
+	if tookOver {
+		reason += ", took the mount over"
+	}
+	return d.audit.Record(audit.Event{Action: audit.ActionStart, Outcome: audit.Allowed, Reason: reason})
+}
+
+// recordEnd ends the service: for good, or for the next server, which finds no request half-done.
+func (d *Daemon) recordEnd(m *fs.Mounted) error {
+	e := audit.Event{Action: audit.ActionStop, Outcome: audit.Allowed}
+	if next := d.Next(); next != "" {
+		pause, cancel := context.WithTimeout(context.Background(), pauseTimeout)
+		defer cancel()
+		m.Pause(pause.Done())
+		e.Reason = "hand-over"
+	} else {
+		_ = d.carry.store.Notify("STOPPING=1")
+	}
+	return d.audit.Record(e)
+}
+
+// fsConfig is the file system over this daemon's parts.
+func (d *Daemon) fsConfig() fs.Config {
+	c := fs.Config{
 		Mountpoint: d.opt.Mountpoint, Gate: d.broker, Credentials: d.broker, Locks: d.broker, Screen: d.broker,
-		AllowOther: true, Log: d.opt.Log,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", fs.ErrMountpoint, err)
+		AllowOther: true, Device: d.carry.device, Ledger: d.carry.ledger, Sealed: d.carry.sealed, Orphans: d.carry.store,
+		Blame: serve.BlameOther, Log: d.opt.Log,
 	}
-	dev, err := m.Dev()
-	if err != nil {
-		return nil, errors.Join(err, m.Close())
+	if d.opt.LastEnd == fdstore.EndSelf {
+		c.Blame = serve.BlameSelf
 	}
-	d.resolver.SetDevice(dev)
-	return m, nil
+	return c
 }
 
-// watch ends the group when ctx ends or somebody unmounts from outside.
-func (d *Daemon) watch(ctx context.Context, m *fs.Mounted) error {
-	gone := make(chan struct{})
-	go func() {
-		m.Wait()
-		close(gone)
-	}()
+// attach gets the mount and makes the file system ready for its requests.
+func (d *Daemon) attach() (*fs.Mounted, error) {
+	device, err := d.device()
+	if err != nil {
+		return nil, err
+	}
+	cfg := d.fsConfig()
+	cfg.Device = device
+	if d.carry.ledger != nil {
+		if _, dev := d.carry.ledger.Mount(); dev != 0 {
+			d.resolver.SetDevice(dev)
+			d.broker.Recall()
+		}
+	}
+	m, err := fs.Attach(cfg)
+	if err != nil && d.carry.device < 0 {
+		err = errors.Join(err, fs.Unmount(d.opt.Mountpoint))
+	}
+	return m, err
+}
+
+// introduce tells the resolver which device is ours, and the holder that the mount answers. A request that comes in
+// between finds no mount table with our device and is refused.
+func (d *Daemon) introduce(m *fs.Mounted, tookOver bool) error {
+	if !tookOver {
+		dev, err := m.Dev()
+		if err != nil {
+			return err
+		}
+		d.resolver.SetDevice(dev)
+		if d.carry.ledger != nil {
+			d.carry.ledger.SetMount(d.opt.Mountpoint, dev)
+		}
+		d.keepAbort(dev)
+	}
+	if exe, err := os.Open("/proc/self/exe"); err == nil && d.carry.store.Kind() == fdstore.Keeper {
+		_ = d.carry.store.Keep(fdstore.Exe, int(exe.Fd()))
+		_ = exe.Close()
+	}
+	d.tellKeeper()
+	return nil
+}
+
+// answer serves the mount, and ends the group when ctx ends or somebody unmounts from outside.
+func (d *Daemon) answer(ctx context.Context, m *fs.Mounted) error {
+	go m.Serve()
 	select {
 	case <-ctx.Done():
-	case <-gone:
+	case <-m.Done():
 		d.opt.Log.Info("Unmounted from outside", logkey.Mountpoint, d.opt.Mountpoint)
 		d.stop()
 	}

@@ -1,0 +1,89 @@
+package fs
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/claudefs/claudefs/internal/identity"
+	"github.com/claudefs/claudefs/internal/ledger"
+	"github.com/claudefs/claudefs/internal/sealed"
+	"github.com/claudefs/claudefs/internal/serve"
+)
+
+// Orphans keeps descriptors of open files that have no name any more; nothing else leads to them.
+type Orphans interface {
+	Keep(name string, fd int) error
+	Drop(name string)
+	// Take returns a descriptor that an earlier server kept; it stays kept.
+	Take(name string) (fd int, ok bool)
+	Names() []string
+}
+
+// orphanName is what the descriptor of a file without a name is kept as.
+func orphanName(k ledger.Key) string { return fmt.Sprintf("file-%d-%d", k.Ino, k.Gen) }
+
+// withObject adds a sealed object to an open's flags, for the next server. Without a ledger there is none.
+func (c *Config) withObject(flags uint32, object uint64) uint32 {
+	if c.Ledger == nil {
+		return flags
+	}
+	return serve.WithObject(flags, object)
+}
+
+// tidy drops what an earlier server kept and nothing refers to any more: it died between two steps.
+func (c *Config) tidy() {
+	held := map[uint64]bool{}
+	c.Ledger.Handles(func(_ uint64, h ledger.Handle, _ uint64) { held[uint64(h.Object)] = true })
+	for _, k := range []sealed.Kind{sealed.KindSnapshot, sealed.KindChange} {
+		for _, id := range c.Sealed.IDs(k) {
+			if !held[id] {
+				c.Sealed.Delete(k, id)
+			}
+		}
+	}
+	for _, name := range c.Orphans.Names() {
+		var k ledger.Key
+		if n, _ := fmt.Sscanf(name, "file-%d-%d", &k.Ino, &k.Gen); n != 2 {
+			continue
+		}
+		k.Type = regular
+		if c.Ledger.OpenFiles(c.Ledger.Find(k)) == 0 {
+			c.Orphans.Drop(name)
+		}
+	}
+}
+
+// carried describes a draft, a change or a lock in sealed memory.
+type carried struct {
+	Tree   string          `json:"tree"`
+	Name   string          `json:"name,omitempty"`
+	Ino    uint64          `json:"ino,omitempty"`
+	Owner  identity.Caller `json:"owner,omitzero"`
+	Mode   uint32          `json:"mode,omitempty"`
+	MTime  int64           `json:"mtime,omitempty"` // unix nanoseconds
+	Ticket []byte          `json:"ticket,omitempty"`
+	Dirty  bool            `json:"dirty,omitempty"`
+}
+
+// keep stores it with its content.
+func (c *Config) keep(k sealed.Kind, id uint64, meta carried, body []byte) error {
+	m, err := json.Marshal(meta)
+	if err != nil {
+		return fmt.Errorf("keep %s: %w", meta.Name, err)
+	}
+	return c.Sealed.Put(k, id, m, body)
+}
+
+// kept reads it again.
+func (c *Config) kept(k sealed.Kind, id uint64) (meta carried, body []byte, ok bool) {
+	m, body, ok := c.Sealed.Get(k, id)
+	if !ok || json.Unmarshal(m, &meta) != nil {
+		clear(body)
+		return carried{}, nil, false
+	}
+	return meta, body, true
+}
+
+// freshIno is an inode number for a virtual file that was never there before.
+func freshIno() uint64 { return virtualIno | rand.Uint64()>>3 }

@@ -1,0 +1,93 @@
+package fs
+
+import (
+	"context"
+	"os"
+	"syscall"
+
+	fusefs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"github.com/claudefs/claudefs/internal/ledger"
+)
+
+const regular = syscall.S_IFREG
+
+// displacing runs do, which takes the name away from the file that has it. If that file is open its descriptor is kept
+// first: when the server dies there is no other way to it.
+func (n *stateNode) displacing(name string, do func() syscall.Errno) syscall.Errno {
+	s := n.openChild(name)
+	if s == nil {
+		return do()
+	}
+	s.preserve()
+	e := do()
+	if e == 0 {
+		s.preserve() // opened meanwhile
+	}
+	return e
+}
+
+func (n *stateNode) openChild(name string) *stateNode {
+	if n.tree.cfg.Orphans == nil {
+		return nil
+	}
+	ch := n.GetChild(name)
+	if ch == nil {
+		return nil
+	}
+	s, _ := ch.Operations().(*stateNode)
+	return s
+}
+
+func (n *stateNode) key() ledger.Key {
+	a := n.StableAttr()
+	return ledger.Key{Ino: a.Ino, Gen: a.Gen, Type: a.Mode}
+}
+
+// preserve has the descriptor of an open file kept until its last handle is closed.
+func (n *stateNode) preserve() {
+	if n.tree.cfg.Orphans == nil || n.StableAttr().Mode != regular {
+		return
+	}
+	n.mu.Lock()
+	var fd int
+	open := len(n.handles) > 0 && !n.kept
+	if open {
+		fd, n.kept = n.handles[0].fd(), true
+	}
+	n.mu.Unlock()
+	if !open {
+		return
+	}
+	if err := n.tree.cfg.Orphans.Keep(orphanName(n.key()), fd); err != nil {
+		n.tree.cfg.Log.Warn("Deleted open file would not outlive the server", "tree", n.tree.name, "err", err)
+	}
+}
+
+// relinquish drops what preserve kept; the last handle is closed.
+func (n *stateNode) relinquish() {
+	n.mu.Lock()
+	kept := n.kept
+	n.kept = false
+	n.mu.Unlock()
+	if kept {
+		n.tree.cfg.Orphans.Drop(orphanName(n.key()))
+	}
+}
+
+// reviveOrphan makes the node of a file without a name, from the descriptor that an earlier server kept.
+func (t *treeNode) reviveOrphan(ctx context.Context, n *ledger.Node, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	fd, ok := t.cfg.Orphans.Take(orphanName(n.Key))
+	if !ok {
+		return nil, syscall.ESTALE
+	}
+	var st unix.Statx_t
+	if err := describe(fd, &st, &out.Attr); err != nil {
+		_ = unix.Close(fd)
+		return nil, fusefs.ToErrno(err)
+	}
+	s := &stateNode{tree: t, orphan: os.NewFile(uintptr(fd), "orphan"), kept: true}
+	return t.NewInode(ctx, s, stable(&st)), 0
+}

@@ -1,0 +1,195 @@
+package fdstore
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Names of descriptors that every server knows. Others are orphans of the file system's.
+const (
+	Device = "fuse"   // /dev/fuse of the mount
+	Ledger = "ledger" // internal/ledger
+	Sealed = "sealed" // internal/sealed
+	Abort  = "abort"  // the file of fusectl that ends the connection, for the keeper alone
+	Exe    = "exe"    // the program that serves, for the keeper alone
+)
+
+// Variables that carry the store into a process.
+const (
+	// Var lists inherited descriptors as name:number, comma between; the keeper's socket is called "keeper".
+	Var = "CLAUDEFS_FDS"
+	// EndVar says how the server before this one ended: EndSelf or EndOther.
+	EndVar   = "CLAUDEFS_LAST_END"
+	EndSelf  = "self"
+	EndOther = "other"
+
+	keeperName = "keeper"
+)
+
+// Kind says who holds the descriptors.
+type Kind string
+
+// The kinds of holders.
+const (
+	None    Kind = "none" // nobody: everything ends with the process
+	Keeper  Kind = "keeper"
+	Systemd Kind = "systemd"
+)
+
+// Store is the descriptors that outlive this process. It is safe for concurrent use.
+type Store struct {
+	kind   Kind
+	notify string // path of systemd's socket
+
+	mu     sync.Mutex
+	socket int // the keeper's, -1 for none
+	held   map[string]int
+}
+
+// Inherited takes the descriptors that the environment names, and their variables out of it: no child is to have
+// either. systemd's are taken only if they are this process's.
+func Inherited(getenv func(string) string, unsetenv func(string) error) (map[string]int, error) {
+	list := getenv(Var)
+	if list == "" && getenv("LISTEN_PID") == strconv.Itoa(os.Getpid()) {
+		list = listenList(getenv("LISTEN_FDS"), getenv("LISTEN_FDNAMES"))
+	}
+	for _, v := range []string{Var, "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"} {
+		if err := unsetenv(v); err != nil {
+			return nil, fmt.Errorf("inherit descriptors: %w", err)
+		}
+	}
+	held := map[string]int{}
+	for item := range strings.SplitSeq(list, ",") {
+		if item == "" {
+			continue
+		}
+		name, number, ok := strings.Cut(item, ":")
+		fd, err := strconv.Atoi(number)
+		if !ok || err != nil {
+			return nil, fmt.Errorf("inherit descriptors: %s has %q", Var, item)
+		}
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
+			return nil, fmt.Errorf("inherit descriptor %s: %w", name, err)
+		}
+		if _, twice := held[name]; twice { // a server died between keeping a new one and dropping the old
+			_ = unix.Close(fd)
+			continue
+		}
+		held[name] = fd
+	}
+	return held, nil
+}
+
+// listenList writes systemd's variables as ours. Descriptors begin at 3.
+func listenList(count, names string) string {
+	n, _ := strconv.Atoi(count)
+	given := strings.Split(names, ":")
+	var list []string
+	for i := range n {
+		name := "unknown-" + strconv.Itoa(i)
+		if i < len(given) && given[i] != "" {
+			name = given[i]
+		}
+		list = append(list, name+":"+strconv.Itoa(3+i))
+	}
+	return strings.Join(list, ",")
+}
+
+// New makes a store of what was inherited. A keeper's socket among it makes the keeper the holder; else notify is the
+// path of systemd's socket, or empty for no holder.
+func New(inherited map[string]int, notify string) *Store {
+	s := &Store{kind: None, notify: notify, socket: -1, held: inherited}
+	if fd, ok := inherited[keeperName]; ok {
+		delete(inherited, keeperName)
+		s.kind, s.socket = Keeper, fd
+	} else if notify != "" {
+		s.kind = Systemd
+	}
+	return s
+}
+
+// Kind says who holds the descriptors.
+func (s *Store) Kind() Kind { return s.kind }
+
+// Take returns a copy of a kept descriptor; it stays kept.
+func (s *Store) Take(name string) (fd int, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	kept, ok := s.held[name]
+	if !ok {
+		return -1, false
+	}
+	fd, err := unix.FcntlInt(uintptr(kept), unix.F_DUPFD_CLOEXEC, 3)
+	return fd, err == nil
+}
+
+// Names lists what is kept.
+func (s *Store) Names() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.held))
+}
+
+// Keep has a copy of fd kept until Drop. Without a holder it does nothing.
+func (s *Store) Keep(name string, fd int) error {
+	if s.kind == None {
+		return nil
+	}
+	kept, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return fmt.Errorf("keep descriptor %s: %w", name, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old, ok := s.held[name]; ok {
+		// A store may hold several of one name; the old one goes first.
+		_ = s.send(nil, "FDSTOREREMOVE=1", "FDNAME="+name)
+		_ = unix.Close(old)
+	}
+	s.held[name] = kept
+	if err := s.send([]int{kept}, "FDSTORE=1", "FDNAME="+name, "FDPOLL=0"); err != nil {
+		return fmt.Errorf("keep descriptor %s: %w", name, err)
+	}
+	return nil
+}
+
+// Drop ends Keep.
+func (s *Store) Drop(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if fd, ok := s.held[name]; ok {
+		_ = s.send(nil, "FDSTOREREMOVE=1", "FDNAME="+name)
+		_ = unix.Close(fd)
+		delete(s.held, name)
+	}
+}
+
+// Environment returns the variable for a program that this process becomes by execve(2), and lets the descriptors
+// live on in it. A systemd store is found by it too, for its socket's path goes along.
+func (s *Store) Environment() ([]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := maps.Clone(s.held)
+	if s.socket >= 0 {
+		all[keeperName] = s.socket
+	}
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if _, err := unix.FcntlInt(uintptr(all[name]), unix.F_SETFD, 0); err != nil {
+			return nil, fmt.Errorf("hand over descriptor %s: %w", name, err)
+		}
+		list = append(list, name+":"+strconv.Itoa(all[name]))
+	}
+	env := []string{Var + "=" + strings.Join(list, ",")}
+	if s.notify != "" {
+		env = append(env, "NOTIFY_SOCKET="+s.notify)
+	}
+	return env, nil
+}

@@ -1,0 +1,223 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/claudefs/claudefs/internal/fdstore"
+)
+
+// Config is what a keeper needs.
+type Config struct {
+	// Args is the server's command line without the program's name.
+	Args []string
+	// Env is the server's environment.
+	Env []string
+	// Exe is the program, opened for reading; the keeper runs this file whatever lies at its path later.
+	Exe *os.File
+	// Adopt is a running server to begin with; nil starts one.
+	Adopt *Adopted
+	// Ready is called when a server says for the first time that the mount answers.
+	Ready func()
+	// Stdin, Stdout and Stderr are the server's.
+	Stdin, Stdout, Stderr *os.File
+	// Grace is how long requests wait for a server before they are answered with EIO; 0 means 5 s.
+	Grace time.Duration
+	Log   *slog.Logger
+}
+
+// Adopted is a server that lost its keeper.
+type Adopted struct {
+	PID    int
+	Socket int            // the keeper's end of its socket
+	Held   map[string]int // what it keeps
+}
+
+// Keeper holds one mount.
+type Keeper struct {
+	cfg     Config
+	held    holder
+	status  Status
+	refusal *refusal // answers requests while no server does
+	fallen  time.Time
+
+	previous *os.File  // the program before the last hand-over, until the new one has proved itself
+	since    time.Time // of the last hand-over
+	failures int
+	stopping bool // the server is to end as soon as it can do so in order
+}
+
+// proven is how long a program has to serve until the one before it is forgotten.
+const proven = time.Minute
+
+// New checks the configuration. It starts nothing.
+func New(cfg Config) (*Keeper, error) {
+	if cfg.Exe == nil {
+		return nil, errors.New("make keeper: no program")
+	}
+	if cfg.Grace == 0 {
+		cfg.Grace = 5 * time.Second
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	k := &Keeper{cfg: cfg, held: holder{}, status: Status{State: Starting, PID: os.Getpid(), Since: time.Now()}}
+	return k, nil
+}
+
+// Run keeps the mount until the server ends as it was asked to, and returns its exit code. When ctx ends the server is
+// asked to stop; reload has it take over from itself.
+func (k *Keeper) Run(ctx context.Context, reload <-chan os.Signal) (code int, err error) {
+	defer k.held.close()
+	defer k.unwrite()
+	defer k.stopRefusing()
+	if err := harden(); err != nil {
+		return 1, err
+	}
+	end := fdstore.EndOther
+	for try := 0; ; try++ {
+		s, err := k.begin(end)
+		if err != nil {
+			k.cfg.Log.Error("Server cannot be started", "err", err)
+			s = nil
+		}
+		e := ending{reason: "it could not be started"}
+		if s != nil {
+			e = k.attend(ctx, s, reload)
+		}
+		if e.asked || e.neverServed && k.status.Restarts == 0 && k.cfg.Adopt == nil {
+			return e.code, nil
+		}
+		if k.unmounted() {
+			k.cfg.Log.Info("Mount is gone; keeper ends")
+			return e.code, nil
+		}
+		if ctx.Err() != nil && try > 3 {
+			return 1, errors.New("server did not stop in order")
+		}
+		end = e.kind()
+		k.note(e)
+		if !k.pause(ctx, e) {
+			continue // asked to stop: a server has to unmount
+		}
+	}
+}
+
+// begin adopts or starts a server.
+func (k *Keeper) begin(end string) (*server, error) {
+	if k.cfg.Adopt != nil && k.status.Restarts == 0 && k.status.Server == 0 {
+		k.held.adopt(k.cfg.Adopt.Held)
+		k.status.Server = k.cfg.Adopt.PID
+		return adopt(k.cfg.Adopt)
+	}
+	if k.status.Server != 0 {
+		k.status.Restarts++
+	}
+	s, err := start(&k.cfg, k.program(), k.held, end)
+	if err != nil {
+		return nil, err
+	}
+	k.status.Server = s.pid
+	k.write(Starting)
+	return s, nil
+}
+
+// program is what to run: the last that served, or the one before it when a new one keeps failing.
+func (k *Keeper) program() *os.File {
+	if f := k.held.program(); f != nil {
+		if k.previous != nil && k.failures >= 3 && time.Since(k.since) < proven {
+			k.cfg.Log.Error("New program does not serve; the one before it goes on")
+			return k.previous
+		}
+		return f
+	}
+	return k.cfg.Exe
+}
+
+// attend looks after a running server until it ends.
+func (k *Keeper) attend(ctx context.Context, s *server, reload <-chan os.Signal) ending {
+	var g errgroup.Group
+	g.Go(s.receive)
+	g.Go(s.await)
+	defer s.close()
+	defer func() { _ = g.Wait() }()
+	watch := &watchdog{last: time.Now()}
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	asked := ctx.Done()
+	for {
+		select {
+		case m, ok := <-s.messages:
+			if !ok { // it has ended, and all it said was heard
+				return s.ended(<-s.exited, watch)
+			}
+			k.hear(s, m, watch)
+		case <-asked:
+			asked, k.stopping = nil, true
+			k.stop(s)
+		case <-reload:
+			s.signal(syscall.SIGHUP)
+		case <-tick.C:
+			k.look(s, watch)
+		}
+	}
+}
+
+// stop asks the server to end. One that is about to take a mount over has to do that first, or nothing would unmount.
+func (k *Keeper) stop(s *server) {
+	if k.stopping && (s.ready || k.held[fdstore.Device] == nil) {
+		s.signal(syscall.SIGTERM)
+	}
+}
+
+// look is what has to be done from time to time.
+func (k *Keeper) look(s *server, watch *watchdog) {
+	if !s.ready && k.refusal == nil && !k.fallen.IsZero() && time.Since(k.fallen) > k.cfg.Grace {
+		k.refuse()
+	}
+	if s.ready && watch.overdue(k.held) {
+		k.cfg.Log.Error("Server does not answer; it is killed", "pid", s.pid)
+		watch.kill(s)
+		if !watch.killed.IsZero() && time.Since(watch.killed) > k.cfg.Grace {
+			k.refuse() // it does not even die: its own requests hang on something else, new ones must not
+		}
+	}
+}
+
+// pause waits before the next try; false when ctx has ended.
+func (k *Keeper) pause(ctx context.Context, e ending) bool {
+	if k.fallen.IsZero() {
+		k.fallen = time.Now()
+	}
+	if e.served {
+		k.failures = 0
+	} else {
+		k.failures++
+	}
+	wait := time.Duration(0)
+	if k.failures > 1 {
+		wait = min(50*time.Millisecond<<min(k.failures-2, 8), 10*time.Second)
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	grace := time.NewTicker(50 * time.Millisecond)
+	defer grace.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-timer.C:
+			return true
+		case <-grace.C:
+			if k.refusal == nil && time.Since(k.fallen) > k.cfg.Grace {
+				k.refuse()
+			}
+		}
+	}
+}

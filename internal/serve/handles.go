@@ -1,0 +1,171 @@
+package serve
+
+import (
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/claudefs/claudefs/internal/ledger"
+)
+
+// openOnce are the flags that mean something at the first open only.
+const openOnce = syscall.O_CREAT | syscall.O_EXCL | syscall.O_TRUNC | syscall.O_NOCTTY
+
+// opened gives an open that the file system granted its handle for the kernel. node is the kernel's id.
+func (s *shim) opened(node, unique uint64, flags uint32, dir bool, out *fuse.OpenOut) fuse.Status {
+	var object uint32
+	out.OpenFlags, object = splitObject(out.OpenFlags)
+	if out.Fh == 0 {
+		return fuse.OK
+	}
+	fh, err := s.ledger.Open(ledger.Handle{Node: node, Flags: flags &^ openOnce, Object: object, Dir: dir}, plain(unique))
+	if err != nil {
+		s.log.Error("Handle cannot be noted", "err", err)
+		s.closeUnnoted(node, out.Fh, dir)
+		return fuse.Status(syscall.ENFILE)
+	}
+	s.openMu.Lock()
+	s.open[fh] = out.Fh
+	s.openMu.Unlock()
+	out.Fh = fh
+	return fuse.OK
+}
+
+// closeUnnoted takes an open back.
+func (s *shim) closeUnnoted(node, inner uint64, dir bool) {
+	in := &fuse.ReleaseIn{Fh: inner}
+	in.NodeId, _ = s.resolve(node)
+	if dir {
+		s.fs.ReleaseDir(in)
+	} else {
+		s.fs.Release(nil, in)
+	}
+}
+
+// handle returns the file system's handle for the kernel's, which it opens anew if an earlier process had it.
+func (s *shim) handle(inner, fh uint64) (uint64, fuse.Status) {
+	if fh == 0 {
+		return 0, fuse.OK
+	}
+	s.openMu.RLock()
+	got, ok := s.open[fh]
+	s.openMu.RUnlock()
+	if ok {
+		return got, fuse.OK
+	}
+	s.nodes.reviving.Lock()
+	defer s.nodes.reviving.Unlock()
+	return s.reopen(inner, fh)
+}
+
+// reopen opens a handle of an earlier process; nodes.reviving is held.
+func (s *shim) reopen(inner, fh uint64) (uint64, fuse.Status) {
+	s.openMu.RLock()
+	got, ok := s.open[fh]
+	s.openMu.RUnlock()
+	if ok {
+		return got, fuse.OK
+	}
+	h, ok := s.ledger.Handle(fh)
+	n, known := s.ledger.Node(h.Node)
+	if !ok || !known {
+		return 0, estale
+	}
+	r := begin(&Revival{Node: n, Object: h.Object})
+	defer r.end()
+	in := &fuse.OpenIn{InHeader: fuse.InHeader{NodeId: inner}, Flags: h.Flags}
+	var out fuse.OpenOut
+	var st fuse.Status
+	if h.Dir {
+		st = s.fs.OpenDir(r.done, in, &out)
+	} else {
+		st = s.fs.Open(r.done, in, &out)
+	}
+	if st != fuse.OK {
+		s.log.Warn("Open file is gone that a container holds", "node", n.String(), "status", st)
+		return 0, estale
+	}
+	s.openMu.Lock()
+	s.open[fh] = out.Fh
+	s.openMu.Unlock()
+	return out.Fh, fuse.OK
+}
+
+// use translates a request's handle in place.
+func (s *shim) use(h *fuse.InHeader, fh *uint64) (st fuse.Status) {
+	*fh, st = s.handle(h.NodeId, *fh)
+	return st
+}
+
+// reopenAll opens every handle of a node, before its name goes: afterwards there would be nothing to open.
+func (s *shim) reopenAll(n *ledger.Node) {
+	if n == nil || s.ledger.OpenFiles(n.ID) == 0 {
+		return
+	}
+	inner, st := s.resolve(n.ID)
+	if st != fuse.OK {
+		return
+	}
+	var fhs []uint64
+	s.ledger.Handles(func(fh uint64, h ledger.Handle, _ uint64) {
+		if h.Node == n.ID && !h.Dir {
+			fhs = append(fhs, fh)
+		}
+	})
+	for _, fh := range fhs {
+		_, _ = s.handle(inner, fh)
+	}
+}
+
+// dropUnanswered forgets a handle that an earlier process opened for a request whose answer never arrived.
+func (s *shim) dropUnanswered(unique uint64) {
+	var drop []uint64
+	s.ledger.Handles(func(fh uint64, _ ledger.Handle, by uint64) {
+		if by == unique {
+			drop = append(drop, fh)
+		}
+	})
+	for _, fh := range drop {
+		s.ledger.Release(fh)
+	}
+}
+
+// released forgets a handle and returns the file system's; ok is false when this process never opened it, or the
+// request came twice. A file without a name is opened to be closed: with its last handle the file system drops it.
+func (s *shim) released(fh uint64) (inner uint64, ok bool) {
+	if h, held := s.ledger.Handle(fh); held && !h.Dir {
+		if n, known := s.ledger.Node(h.Node); known && len(s.ledger.Names(n)) == 0 {
+			if id, st := s.resolve(n.ID); st == fuse.OK {
+				_, _ = s.handle(id, fh)
+			}
+		}
+	}
+	s.ledger.Release(fh)
+	s.openMu.Lock()
+	defer s.openMu.Unlock()
+	inner, ok = s.open[fh]
+	delete(s.open, fh)
+	return inner, ok
+}
+
+// Release implements fuse.RawFileSystem.
+func (s *shim) Release(cancel <-chan struct{}, in *fuse.ReleaseIn) {
+	token := s.pace.begin()
+	defer s.pace.end(token)
+	if inner, ok := s.released(in.Fh); ok {
+		in.NodeId, _ = s.resolve(in.NodeId)
+		in.Fh = inner
+		s.fs.Release(cancel, in)
+	}
+}
+
+// ReleaseDir implements fuse.RawFileSystem.
+func (s *shim) ReleaseDir(in *fuse.ReleaseIn) {
+	token := s.pace.begin()
+	defer s.pace.end(token)
+	if inner, ok := s.released(in.Fh); ok {
+		in.NodeId, _ = s.resolve(in.NodeId)
+		in.Fh = inner
+		s.fs.ReleaseDir(in)
+	}
+}

@@ -1,0 +1,65 @@
+package serve
+
+import (
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+const exists = fuse.Status(syscall.EEXIST)
+
+// once carries out a changing request and notes how it ended. If an earlier server began it, again finds out what
+// became of it; done says that it was carried out, and only the answer may have been lost.
+func (s *shim) once(h *fuse.InHeader, aux uint64, do func() fuse.Status, again func(done bool, aux uint64) fuse.Status) fuse.Status {
+	u := plain(h.Unique)
+	if h.Unique&resent != 0 {
+		switch was := s.ledger.Seen(u); {
+		case was.Done && was.Errno != 0:
+			return fuse.Status(was.Errno)
+		case was.Begun:
+			st := again(was.Done, was.Aux)
+			s.ledger.Done(u, int32(st))
+			return st
+		}
+	}
+	s.ledger.Start(u, aux)
+	st := do()
+	s.ledger.Done(u, int32(st))
+	return st
+}
+
+// remove carries out a request that takes a name away. Gone already: it was this request.
+func (s *shim) remove(h *fuse.InHeader, do func() fuse.Status) fuse.Status {
+	return s.once(h, 0, do, func(bool, uint64) fuse.Status {
+		if st := do(); st != fuse.ENOENT {
+			return st
+		}
+		return fuse.OK
+	})
+}
+
+// create carries out a request that makes a name. There already: it was this request.
+func (s *shim) create(r request, h *fuse.InHeader, name string, out *fuse.EntryOut, do func() fuse.Status) fuse.Status {
+	made := true
+	st := s.once(h, 0, do, func(bool, uint64) fuse.Status {
+		st := do()
+		if st == exists && s.lookupMade(h.NodeId, name, out) == fuse.OK {
+			made = false
+			return fuse.OK
+		}
+		return st
+	})
+	if st != fuse.OK {
+		return st
+	}
+	return s.enter(r.node, name, out, made)
+}
+
+// lookupMade finds what a request made for which the answer was lost. The file system shows what is really there, to
+// nobody in particular.
+func (s *shim) lookupMade(parent uint64, name string, out *fuse.EntryOut) fuse.Status {
+	r := begin(&Revival{})
+	defer r.end()
+	*out = fuse.EntryOut{}
+	return s.fs.Lookup(r.done, &fuse.InHeader{NodeId: parent}, name, out)
+}

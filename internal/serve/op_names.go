@@ -1,0 +1,156 @@
+package serve
+
+import (
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/claudefs/claudefs/internal/ledger"
+)
+
+// Lookup implements fuse.RawFileSystem.
+func (s *shim) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+	r, st := s.begin(h)
+	defer s.end(r)
+	if st != fuse.OK {
+		return st
+	}
+	if st := s.fs.Lookup(cancel, h, name, out); st != fuse.OK {
+		return st
+	}
+	return s.enter(r.node, name, out, false)
+}
+
+// Mknod implements fuse.RawFileSystem.
+func (s *shim) Mknod(cancel <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.EntryOut) fuse.Status {
+	r, st := s.begin(&in.InHeader)
+	defer s.end(r)
+	if st != fuse.OK {
+		return st
+	}
+	return s.create(r, &in.InHeader, name, out, func() fuse.Status { return s.fs.Mknod(cancel, in, name, out) })
+}
+
+// Mkdir implements fuse.RawFileSystem.
+func (s *shim) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
+	r, st := s.begin(&in.InHeader)
+	defer s.end(r)
+	if st != fuse.OK {
+		return st
+	}
+	return s.create(r, &in.InHeader, name, out, func() fuse.Status { return s.fs.Mkdir(cancel, in, name, out) })
+}
+
+// Symlink implements fuse.RawFileSystem.
+func (s *shim) Symlink(cancel <-chan struct{}, h *fuse.InHeader, target, name string, out *fuse.EntryOut) fuse.Status {
+	r, st := s.begin(h)
+	defer s.end(r)
+	if st != fuse.OK {
+		return st
+	}
+	return s.create(r, h, name, out, func() fuse.Status { return s.fs.Symlink(cancel, h, target, name, out) })
+}
+
+// Link implements fuse.RawFileSystem. The file is not new, only its name is.
+func (s *shim) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
+	r, st := s.begin(&in.InHeader)
+	defer s.end(r)
+	if st != fuse.OK {
+		return st
+	}
+	if in.Oldnodeid, st = s.resolve(in.Oldnodeid); st != fuse.OK {
+		return st
+	}
+	do := func() fuse.Status { return s.fs.Link(cancel, in, name, out) }
+	st = s.once(&in.InHeader, 0, do, func(bool, uint64) fuse.Status {
+		if st := do(); st != exists {
+			return st
+		}
+		return s.lookupMade(in.NodeId, name, out)
+	})
+	if st != fuse.OK {
+		return st
+	}
+	return s.enter(r.node, name, out, false)
+}
+
+// Unlink implements fuse.RawFileSystem.
+func (s *shim) Unlink(cancel <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
+	r, st := s.begin(h)
+	defer s.end(r)
+	if st != fuse.OK {
+		return st
+	}
+	s.reopenAll(s.ledger.Child(r.node, name))
+	st = s.remove(h, func() fuse.Status { return s.fs.Unlink(cancel, h, name) })
+	if st == fuse.OK {
+		s.ledger.Remove(ledger.Name{Parent: r.node, Name: name})
+	}
+	return st
+}
+
+// Rmdir implements fuse.RawFileSystem.
+func (s *shim) Rmdir(cancel <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
+	r, st := s.begin(h)
+	defer s.end(r)
+	if st != fuse.OK {
+		return st
+	}
+	st = s.remove(h, func() fuse.Status { return s.fs.Rmdir(cancel, h, name) })
+	if st == fuse.OK {
+		s.ledger.Remove(ledger.Name{Parent: r.node, Name: name})
+	}
+	return st
+}
+
+// renameExchange is RENAME_EXCHANGE of renameat2(2).
+const renameExchange = 2
+
+// Rename implements fuse.RawFileSystem.
+func (s *shim) Rename(cancel <-chan struct{}, in *fuse.RenameIn, oldName, newName string) fuse.Status {
+	r, st := s.begin(&in.InHeader)
+	defer s.end(r)
+	if st != fuse.OK {
+		return st
+	}
+	from, to := ledger.Name{Parent: r.node, Name: oldName}, ledger.Name{Parent: in.Newdir, Name: newName}
+	if in.Newdir, st = s.resolve(in.Newdir); st != fuse.OK {
+		return st
+	}
+	s.reopenAll(s.ledger.Child(to.Parent, to.Name))
+	do := func() fuse.Status { return s.fs.Rename(cancel, in, oldName, newName) }
+	exchange := in.Flags&renameExchange != 0
+	if exchange {
+		st = s.exchange(in, from, do)
+	} else {
+		st = s.remove(&in.InHeader, do)
+	}
+	if st != fuse.OK {
+		return st
+	}
+	if err := s.ledger.Rename(from, to, exchange); err != nil {
+		s.log.Error("Rename cannot be noted", "err", err)
+	}
+	return st
+}
+
+// exchange has two names change places. Repeated, it would change them back, so the inode that the first one had
+// before tells whether it was done.
+func (s *shim) exchange(in *fuse.RenameIn, from ledger.Name, do func() fuse.Status) fuse.Status {
+	var before uint64
+	if n := s.ledger.Child(from.Parent, from.Name); n != nil {
+		before = n.Key.Ino
+	}
+	return s.once(&in.InHeader, before, do, func(done bool, before uint64) fuse.Status {
+		var out fuse.EntryOut
+		if done {
+			return fuse.OK
+		}
+		if st := s.lookupMade(in.NodeId, from.Name, &out); st != fuse.OK {
+			return st
+		}
+		s.release(out.NodeId)
+		if out.Attr.Ino != before {
+			return fuse.OK
+		}
+		return do()
+	})
+}

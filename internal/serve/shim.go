@@ -1,0 +1,92 @@
+package serve
+
+import (
+	"log/slog"
+	"sync"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/claudefs/claudefs/internal/ledger"
+)
+
+// resent marks the unique id of a request that the kernel sends again.
+const resent = 1 << 63
+
+// maxTries bounds how much a request may have cost: three servers that ended by themselves while it was under way, or
+// twelve that were ended from outside. It is then answered with EIO, lest it end the next one too.
+const (
+	maxTries = 12
+	// BlameSelf is the weight of a server that ended by itself or was hung, BlameOther of one that was ended.
+	BlameSelf  = 4
+	BlameOther = 1
+)
+
+// shim translates between the kernel's numbers and the file system's. What it does not override answers ENOSYS: the
+// file system must never see a number of the kernel's.
+type shim struct {
+	fuse.RawFileSystem
+	fs      fuse.RawFileSystem
+	ledger  *ledger.Ledger
+	log     *slog.Logger
+	blame   uint64
+	resends bool
+
+	pace  pace
+	nodes *nodes
+
+	openMu sync.RWMutex
+	open   map[uint64]uint64 // the kernel's handle to the file system's
+}
+
+func newShim(cfg *Config, resends bool) *shim {
+	return &shim{
+		RawFileSystem: fuse.NewDefaultRawFileSystem(), fs: cfg.FS, ledger: cfg.Ledger, log: cfg.Log,
+		blame: max(cfg.Blame, BlameOther), resends: resends, nodes: newNodes(), open: map[uint64]uint64{},
+	}
+}
+
+// String implements fuse.RawFileSystem.
+func (s *shim) String() string { return fsName }
+
+// Init implements fuse.RawFileSystem.
+func (s *shim) Init(server *fuse.Server) { s.fs.Init(server) }
+
+// OnUnmount implements fuse.RawFileSystem.
+func (s *shim) OnUnmount() { s.fs.OnUnmount() }
+
+// request is one that is under way.
+type request struct {
+	node   uint64 // as the kernel names it
+	unique uint64
+	token  int
+}
+
+// begin counts a request and gives its header the file system's node id. end has to follow, whatever the status.
+func (s *shim) begin(h *fuse.InHeader) (r request, st fuse.Status) {
+	r = request{node: h.NodeId, unique: plain(h.Unique), token: s.pace.begin()}
+	if !s.resends {
+		s.ledger.Underway(r.unique)
+	}
+	if h.Unique&resent != 0 {
+		s.dropUnanswered(r.unique)
+		if s.ledger.Try(r.unique, s.blame) > maxTries {
+			s.log.Error("Request ended several servers; it is answered with EIO", "opcode", h.Opcode, "node", h.NodeId)
+			return r, fuse.EIO
+		}
+	}
+	h.NodeId, st = s.resolve(h.NodeId)
+	return r, st
+}
+
+func (s *shim) end(r request) {
+	if !s.resends {
+		s.ledger.Answered(r.unique)
+	}
+	s.pace.end(r.token)
+}
+
+// plain is a request's unique id without the mark.
+func plain(unique uint64) uint64 { return unique &^ resent }
+
+const estale = fuse.Status(syscall.ESTALE)
