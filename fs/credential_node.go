@@ -11,6 +11,7 @@ import (
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"github.com/claudefs/claudefs/internal/ledger"
 	"github.com/claudefs/claudefs/internal/sealed"
 	"github.com/claudefs/claudefs/internal/serve"
 )
@@ -27,6 +28,11 @@ func credentialIno(tree string, version uint64) uint64 {
 		_, _ = h.Write([]byte{byte(version >> (8 * i))})
 	}
 	return virtualIno | h.Sum64()>>3
+}
+
+// isCredential tells versions of credential files from other virtual files.
+func isCredential(k ledger.Key) bool {
+	return k.Ino&virtualIno != 0 && k.Gen == 0 && k.Type == regular
 }
 
 // credentialNode is one version of a tree's .credentials.json.

@@ -88,6 +88,9 @@ func (t *treeNode) restore(ctx context.Context) {
 // Lookup implements fs.NodeLookuper.
 func (t *treeNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
 	if r := serve.Reviving(ctx); r != nil && r.Orphan {
+		if isCredential(r.Node.Key) {
+			return t.lookupCredential(ctx, out) // the name is that of a newer version by now
+		}
 		return t.reviveOrphan(ctx, r.Node, out)
 	}
 	switch {

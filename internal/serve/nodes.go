@@ -68,10 +68,15 @@ func (s *shim) revive(id uint64, depth int) (uint64, fuse.Status) {
 	if !ok || depth > maxDepth {
 		return 0, fuse.Status(syscall.ESTALE)
 	}
+	// Under each of its names: when one is removed the file system has to know the others.
+	var found uint64
 	for _, at := range s.ledger.Names(n) {
 		if inner, ok := s.reviveAt(n, at, depth); ok {
-			return inner, fuse.OK
+			found = inner
 		}
+	}
+	if found != 0 {
+		return found, fuse.OK
 	}
 	if inner, ok := s.reviveOrphan(n, depth); ok {
 		return inner, fuse.OK

@@ -4,6 +4,7 @@ import (
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 )
 
 // Create implements fuse.RawFileSystem.
@@ -59,7 +60,7 @@ func (s *shim) Tmpfile(cancel <-chan struct{}, in *fuse.CreateIn, out *fuse.Crea
 	if st := s.fs.Tmpfile(cancel, in, out); st != fuse.OK {
 		return st
 	}
-	in.Flags &^= syscall.O_DIRECTORY // a part of O_TMPFILE
+	in.Flags &^= unix.O_TMPFILE
 	return s.entered(r, "", in, out, true)
 }
 

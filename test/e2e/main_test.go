@@ -51,6 +51,9 @@ func runAll(m *testing.M) (code int, err error) {
 	if err := build(ctx, "../..", claudefs, "./cmd/claudefs"); err != nil {
 		return 1, err
 	}
+	if err := buildLoad(ctx, dir); err != nil {
+		return 1, err
+	}
 	servers = map[string]string{"fosite": filepath.Join(dir, "authserver"), "zitadel": filepath.Join(dir, "zitadelserver")}
 	for _, bin := range servers {
 		if err := build(ctx, filepath.Join("..", filepath.Base(bin)), bin, "."); err != nil {

@@ -103,14 +103,14 @@ func (f footprint) String() string { return fmt.Sprintf("%d KiB, %d descriptors"
 func (h *host) footprint() footprint {
 	h.t.Helper()
 	var f footprint
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.proc.Process.Pid))
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.server()))
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	for line := range strings.Lines(string(b)) {
 		_, _ = fmt.Sscanf(line, "VmRSS: %d kB", &f.kb)
 	}
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", h.proc.Process.Pid))
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", h.server()))
 	if err != nil {
 		h.t.Fatal(err)
 	}
