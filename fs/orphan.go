@@ -91,3 +91,19 @@ func (t *treeNode) reviveOrphan(ctx context.Context, n *ledger.Node, out *fuse.E
 	s := &stateNode{tree: t, orphan: os.NewFile(uintptr(fd), "orphan"), kept: true}
 	return t.NewInode(ctx, s, stable(&st)), 0
 }
+
+// reopenOrphan opens a file that lost its name after its node was revived.
+func (n *stateNode) reopenOrphan(flags uint32) (int, error) {
+	if n.tree.cfg.Orphans == nil {
+		return -1, unix.ESTALE
+	}
+	kept, ok := n.tree.cfg.Orphans.Take(orphanName(n.key()))
+	if !ok {
+		return -1, unix.ESTALE
+	}
+	defer unix.Close(kept)
+	n.mu.Lock()
+	n.kept = true
+	n.mu.Unlock()
+	return unix.Open(procPath(kept), fileFlags(flags), 0)
+}

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"os"
 	"sync"
 	"syscall"
@@ -209,6 +210,9 @@ func (n *stateNode) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, 
 			fd, err = unix.Open(procPath(int(n.orphan.Fd())), fileFlags(flags), 0)
 		} else {
 			fd, err = n.tree.open(n.rel(), fileFlags(flags)|unix.O_NOFOLLOW, 0)
+		}
+		if errors.Is(err, unix.ENOENT) && serve.Reviving(ctx) != nil {
+			fd, err = n.reopenOrphan(flags)
 		}
 		return fusefs.ToErrno(err)
 	})

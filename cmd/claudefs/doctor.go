@@ -14,6 +14,7 @@ import (
 	"github.com/claudefs/claudefs/internal/config"
 	"github.com/claudefs/claudefs/internal/container"
 	"github.com/claudefs/claudefs/internal/control"
+	"github.com/claudefs/claudefs/internal/sealed"
 	"github.com/claudefs/claudefs/vault"
 )
 
@@ -64,7 +65,7 @@ func printFindings(e *env, findings []finding) {
 }
 
 func examine(ctx context.Context, e *env) []finding {
-	out := []finding{checkDevice(), checkKernel(), checkMounting(), checkPidNamespace()}
+	out := []finding{checkDevice(), checkKernel(), checkResend(), checkSealed(), checkMounting(), checkPidNamespace()}
 	c, err := e.config()
 	if err != nil {
 		return append(out, finding{"configuration", false, err.Error(), "correct the file, then run claudefs doctor again"})
@@ -93,6 +94,34 @@ func checkKernel() finding {
 	}
 	_ = unix.Close(fd)
 	return finding{"kernel", true, "openat2 works", ""}
+}
+
+// checkResend tells what a crash costs: since Linux 6.9 the kernel sends again what a server had not answered.
+func checkResend() finding {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return finding{"take-over", false, "uname: " + err.Error(), ""}
+	}
+	var major, minor int
+	release := unix.ByteSliceToString(u.Release[:])
+	if _, err := fmt.Sscanf(release, "%d.%d", &major, &minor); err == nil && (major > 6 || major == 6 && minor >= 9) {
+		return finding{"take-over", true, "requests survive a crash of the daemon (Linux " + release + ")", ""}
+	}
+	return finding{
+		"take-over", true, "Linux " + release + " is older than 6.9: the mount survives a crash of the daemon, but requests that it was " +
+			"answering fail with EINTR", "",
+	}
+}
+
+// checkSealed tells whether secrets survive a crash.
+func checkSealed() finding {
+	if err := sealed.Supported(); err != nil {
+		return finding{
+			"sealed memory", true, err.Error() + ": after a crash of the daemon open credentials and drafts are gone, and the vault is unlocked as at a start",
+			"boot with secretmem.enable=1 (Linux 5.14 or newer); Linux 6.5 and newer need no option",
+		}
+	}
+	return finding{"sealed memory", true, "memfd_secret works: open credentials and the vault key survive a crash", ""}
 }
 
 // checkMounting looks at what an unprivileged mount needs.

@@ -40,6 +40,7 @@ var outcomes = []outcome{
 	{fs.ErrMounted, 6, "claudefs status"},
 	{fs.ErrNotMounted, 6, "claudefs status"},
 	{fs.ErrMountpoint, 6, "claudefs doctor"},
+	{errFailing, 7, "correct what the message says; the keeper then goes on by itself"},
 	{control.ErrNoDaemon, 7, "claudefs mount"},
 	{daemon.ErrRunning, 6, "claudefs status"},
 	{control.ErrNotProven, 1, "claudefs doctor"},

@@ -16,6 +16,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
+	"github.com/claudefs/claudefs/internal/keeper"
+
 	"github.com/claudefs/claudefs/vault"
 )
 
@@ -143,8 +145,15 @@ func killDaemon(ts *testscript.TestScript, _ bool, args []string) {
 	if m == nil {
 		ts.Fatalf("no daemon in %s", args[0])
 	}
-	pid, _ := strconv.Atoi(m[1])
-	ts.Check(syscall.Kill(pid, syscall.SIGKILL))
+	keeperPID, _ := strconv.Atoi(m[1])
+	k, err := keeper.ReadStatus(ts.MkAbs("run"))
+	ts.Check(err)
+	// Both at once: each would start the other again.
+	for _, sig := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGKILL} {
+		ts.Check(syscall.Kill(keeperPID, sig))
+		ts.Check(syscall.Kill(k.Server, sig))
+	}
+	m[1] = strconv.Itoa(k.Server)
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		// Its threads end one by one, and the last one closes the socket and the mount.
 		b, err := os.ReadFile("/proc/" + m[1] + "/stat")
@@ -153,7 +162,7 @@ func killDaemon(ts *testscript.TestScript, _ bool, args []string) {
 			return
 		}
 	}
-	ts.Fatalf("daemon %d does not end", pid)
+	ts.Fatalf("daemon %d does not end", k.Server)
 }
 
 // bind mounts a tmpfs: bind DIR

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/claudefs/claudefs/internal/accounts"
 	"github.com/claudefs/claudefs/internal/broker"
 	"github.com/claudefs/claudefs/internal/control"
+	"github.com/claudefs/claudefs/internal/keeper"
 )
 
 func newStatusCommand(e *env) *cobra.Command {
@@ -18,11 +20,14 @@ func newStatusCommand(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "status", Short: "Show the daemon, its accounts and trees", Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, _, err := e.daemon()
+			client, c, err := e.daemon()
 			if err != nil {
 				return err
 			}
 			s, err := client.Status(cmd.Context())
+			if errors.Is(err, control.ErrNoDaemon) {
+				return statusWithoutServer(c.RuntimeDir, err)
+			}
 			if err != nil {
 				return err
 			}
@@ -43,6 +48,7 @@ func printStatus(w io.Writer, s *control.Status) error {
 	}
 	fmt.Fprintf(w, "daemon   %d, version %s, up %v\n", s.PID, s.Version, time.Since(s.Since).Round(time.Second))
 	fmt.Fprintf(w, "mount    %s, policy %s\n", s.Mountpoint, s.Policy)
+	fmt.Fprintf(w, "keeper   %s\n", keeperText(&s.Keeper))
 	fmt.Fprintf(w, "vault    %s, key in %s\n", lock, strings.Join(s.Vault.Backends, ", "))
 	for _, r := range s.Runtimes {
 		state := "API " + r.API
@@ -57,6 +63,48 @@ func printStatus(w io.Writer, s *control.Status) error {
 	}
 	fmt.Fprintln(w)
 	return printTrees(w, s.Trees)
+}
+
+// statusWithoutServer says what a keeper knows of a server that does not come up.
+func statusWithoutServer(runtimeDir string, noDaemon error) error {
+	k, err := keeper.ReadStatus(runtimeDir)
+	if err != nil {
+		return noDaemon // no keeper either
+	}
+	text := "requests wait"
+	if k.State == keeper.Failing {
+		text = "requests are answered with EIO"
+	}
+	why := k.LastEnd
+	if k.Message != "" {
+		why += ": " + k.Message
+	}
+	return fmt.Errorf("%w: keeper %d holds the mount and starts one again and again, %s (%d starts, the last ended with %s)",
+		errFailing, k.PID, text, k.Restarts, why)
+}
+
+// errFailing: there is a mount and a keeper, but no server comes up.
+var errFailing = fmt.Errorf("%w", control.ErrNoDaemon)
+
+// keeperText says what happens when the server ends.
+func keeperText(k *control.KeeperStatus) string {
+	var text string
+	switch k.Holder {
+	case "none":
+		return "none: the mount ends with the daemon"
+	case "systemd":
+		text = "systemd's descriptor store"
+	default:
+		text = fmt.Sprintf("process %d", k.PID)
+	}
+	if k.Restarts > 0 {
+		text += fmt.Sprintf(", started the daemon %d times again, last %s ago after %s", k.Restarts,
+			time.Since(k.LastEndAt).Round(time.Second), k.LastEnd)
+	}
+	if k.HandOverError != "" {
+		text += fmt.Sprintf("; hand-over of %s refused: %s", k.HandOverAt.Local().Format(time.TimeOnly), k.HandOverError)
+	}
+	return text
 }
 
 func printTrees(w io.Writer, trees []broker.TreeStatus) error {

@@ -25,7 +25,7 @@ type Outcome struct {
 	Aux   uint64 // what SetAux kept
 }
 
-// slot finds the request's place, or one to use for it. Uniques count up by two.
+// slot finds the request's place, or one to use for it; journalMu is held. Uniques count up by two.
 func (l *Ledger) slot(unique uint64) (off int, found bool) {
 	first := int(unique>>1) % journalSlots
 	use := -1
@@ -46,6 +46,8 @@ func (l *Ledger) slot(unique uint64) (off int, found bool) {
 
 // Seen returns what an earlier server did about a request.
 func (l *Ledger) Seen(unique uint64) Outcome {
+	l.journalMu.Lock()
+	defer l.journalMu.Unlock()
 	p, ok := l.slot(unique)
 	if !ok {
 		return Outcome{}
@@ -60,6 +62,8 @@ func (l *Ledger) Seen(unique uint64) Outcome {
 // Start notes that a changing request is about to be carried out. aux is what a later server needs to tell whether it
 // was.
 func (l *Ledger) Start(unique, aux uint64) {
+	l.journalMu.Lock()
+	defer l.journalMu.Unlock()
 	p, found := l.slot(unique)
 	if !found {
 		l.claim(p, unique)
@@ -70,6 +74,8 @@ func (l *Ledger) Start(unique, aux uint64) {
 
 // Done notes how it ended.
 func (l *Ledger) Done(unique uint64, errno int32) {
+	l.journalMu.Lock()
+	defer l.journalMu.Unlock()
 	if p, ok := l.slot(unique); ok {
 		atomic.StoreUint64(l.word(p+slotState), stateDone|uint64(uint32(errno)))
 	}
@@ -77,6 +83,8 @@ func (l *Ledger) Done(unique uint64, errno int32) {
 
 // Try adds weight to what the request has cost in servers so far and returns the sum.
 func (l *Ledger) Try(unique, weight uint64) uint64 {
+	l.journalMu.Lock()
+	defer l.journalMu.Unlock()
 	p, found := l.slot(unique)
 	if !found {
 		l.claim(p, unique)

@@ -71,6 +71,8 @@ type Ledger struct {
 	children map[child]uint64
 	live     int // bytes of records that still count
 
+	journalMu sync.Mutex
+
 	handleMu sync.Mutex
 	free     []uint32
 	opens    map[uint64]int // open file handles of a node

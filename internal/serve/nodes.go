@@ -25,7 +25,9 @@ type nodes struct {
 	byID  map[uint64]*bound
 	inner map[uint64]*bound
 
-	reviving sync.Mutex // one revival at a time: parents come before children
+	// reviving is held for a revival, one at a time, and shared by requests that take a name away: a name that a
+	// revival has just looked up must not go before the file system knows it.
+	reviving sync.RWMutex
 }
 
 func newNodes() *nodes { return &nodes{byID: map[uint64]*bound{}, inner: map[uint64]*bound{}} }

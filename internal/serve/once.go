@@ -30,6 +30,8 @@ func (s *shim) once(h *fuse.InHeader, aux uint64, do func() fuse.Status, again f
 
 // remove carries out a request that takes a name away. Gone already: it was this request.
 func (s *shim) remove(h *fuse.InHeader, do func() fuse.Status) fuse.Status {
+	s.nodes.reviving.RLock()
+	defer s.nodes.reviving.RUnlock()
 	return s.once(h, 0, do, func(bool, uint64) fuse.Status {
 		if st := do(); st != fuse.ENOENT {
 			return st

@@ -139,6 +139,8 @@ func (s *shim) exchange(in *fuse.RenameIn, from ledger.Name, do func() fuse.Stat
 	if n := s.ledger.Child(from.Parent, from.Name); n != nil {
 		before = n.Key.Ino
 	}
+	s.nodes.reviving.RLock()
+	defer s.nodes.reviving.RUnlock()
 	return s.once(&in.InHeader, before, do, func(done bool, before uint64) fuse.Status {
 		var out fuse.EntryOut
 		if done {

@@ -104,7 +104,11 @@ func (s *Server) refresh(token string) (int, map[string]any) {
 	if !good || f.revoked {
 		return http.StatusBadRequest, map[string]any{"error": "invalid_grant", "error_description": "refresh token is not valid"}
 	}
+	before, rotated := f.before, f.rotated
 	access, refresh, _ := s.issue(f)
+	if token == before { // used once more: its time runs from the first use, as in ory/fosite
+		f.before, f.rotated = before, rotated
+	}
 	s.grants++
 	return http.StatusOK, map[string]any{
 		"token_type": "Bearer", "access_token": access, "refresh_token": refresh,

@@ -21,7 +21,7 @@ type Config struct {
 	RevokeFamily bool
 	// KeepOld lets the previous access token live on after a rotation; otherwise it dies at once.
 	KeepOld bool
-	// Grace forgives the refresh token before the current one for so long after the rotation.
+	// Grace forgives a refresh token that comes again, however often, for so long after its first use.
 	Grace time.Duration
 }
 

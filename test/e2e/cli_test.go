@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 
 	"github.com/moby/sys/mountinfo"
@@ -97,8 +96,7 @@ func TestKilledDaemon(t *testing.T) {
 	h.login("web", false)
 	kill := func() {
 		t.Helper()
-		_ = h.proc.Process.Signal(syscall.SIGKILL)
-		_ = h.proc.Wait()
+		h.killBoth()
 		if _, err := os.Stat(h.mnt); err == nil {
 			t.Error("the mount is not dead")
 		}

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,15 +24,16 @@ import (
 
 // host is a claudefs with directories of its own and a token endpoint.
 type host struct {
-	t      testing.TB
-	dir    string
-	mnt    string
-	config string
-	env    []string
-	tokens *refreshtest.Server // nil when another authorization server is used
-	extra  func() []string     // tokens of that other server, for the residue scan
-	proc   *exec.Cmd
-	log    bytes.Buffer
+	t       testing.TB
+	dir     string
+	mnt     string
+	config  string
+	env     []string
+	tokens  *refreshtest.Server // nil when another authorization server is used
+	extra   func() []string     // tokens of that other server, for the residue scan
+	proc    *exec.Cmd
+	program string // instead of the built binary
+	log     bytes.Buffer
 }
 
 // hostOptions say what differs from the usual host.
@@ -94,7 +96,7 @@ func (h *host) write(name, text string) string {
 // start runs "claudefs mount" in the foreground and waits for its ready line.
 func (h *host) start(args ...string) {
 	h.t.Helper()
-	h.proc = exec.Command(claudefs, append(append([]string{"mount"}, args...), h.mnt)...)
+	h.proc = exec.Command(cmp.Or(h.program, claudefs), append(append([]string{"mount"}, args...), h.mnt)...)
 	h.proc.Env = h.env
 	h.proc.Stderr = &h.log
 	out, err := h.proc.StdoutPipe()

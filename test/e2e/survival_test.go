@@ -94,6 +94,13 @@ func (h *host) judge(reports []loadReport, took time.Duration) {
 			slowest = r.Slowest
 		}
 	}
+	if h.t.Failed() {
+		for line := range strings.Lines(h.log.String()) {
+			if !strings.Contains(line, "reason=\"signal killed\"") && !strings.Contains(line, "level=INFO") {
+				h.t.Log(line)
+			}
+		}
+	}
 	h.t.Logf("%v: %d operations; slowest %.0f ms (%s, %s)", took.Round(time.Second), operations, slowest.MS, slowest.Op, slowest.Step)
 	for name, op := range reports[0].Ops {
 		h.t.Logf("%-16s %7d  p50 %7.2f ms  p99 %7.2f ms  max %7.2f ms", name, op.Count, op.P50, op.P99, op.Max)
