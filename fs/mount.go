@@ -34,7 +34,7 @@ type Config struct {
 	Ledger  *ledger.Ledger
 	Sealed  *sealed.Arena
 	Orphans Orphans
-	// Blame is what a request is charged that the last server had not answered: serve.BlameSelf or serve.BlameOther.
+	// Blame is what a request is charged that the last server had not answered: serve.BlameSelf and its kin.
 	Blame uint64
 	// NoResend is for kernels that cannot send requests again; serve finds out by itself, and tests ask for it.
 	NoResend bool

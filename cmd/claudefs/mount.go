@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -73,7 +74,7 @@ func runMount(cmd *cobra.Command, e *env, o *mountOptions, args []string) error 
 		err = serveMount(cmd.Context(), e, opt)
 	}
 	if err != nil {
-		_ = store.Notify("STATUS=" + err.Error()) // what the keeper, or systemd, shows of a server that does not come up
+		_ = store.Notify("STATUS=" + strings.ReplaceAll(err.Error(), "\n", "; ")) // what the keeper, or systemd, shows of a server that does not come up
 	}
 	return err
 }

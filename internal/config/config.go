@@ -56,7 +56,7 @@ type Refresh struct {
 type Keeper struct {
 	// Watchdog is how long a request may take until the server counts as hung and is replaced.
 	Watchdog time.Duration `yaml:"watchdog"`
-	// KeyTimeout is how long the vault key waits for another server after the last one has died.
+	// KeyTimeout is how long the vault key, and other secrets, wait for another server after the last one has died.
 	KeyTimeout time.Duration `yaml:"key_timeout"`
 }
 
@@ -112,8 +112,8 @@ func (c *Config) Validate() error {
 	if c.Keeper.Watchdog < time.Second || c.Keeper.Watchdog > time.Hour {
 		return fmt.Errorf("keeper.watchdog: %v: want 1s to 1h", c.Keeper.Watchdog)
 	}
-	if c.Keeper.KeyTimeout < 0 || c.Keeper.KeyTimeout > 24*time.Hour {
-		return fmt.Errorf("keeper.key_timeout: %v: want 0 to 24h", c.Keeper.KeyTimeout)
+	if c.Keeper.KeyTimeout < time.Second || c.Keeper.KeyTimeout > 24*time.Hour {
+		return fmt.Errorf("keeper.key_timeout: %v: want 1s to 24h", c.Keeper.KeyTimeout)
 	}
 	return nil
 }

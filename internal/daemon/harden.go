@@ -17,12 +17,45 @@ func harden() error {
 		return fmt.Errorf("harden process: %w", err)
 	}
 	if os.Geteuid() == 0 {
-		// A page that is not there when the process is killed costs the request that the kernel was just copying: it
-		// would end with EIO. Nothing goes to swap either.
-		_ = unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT)
 		if err := unix.Setgroups(nil); err != nil {
 			return fmt.Errorf("drop supplementary groups: %w", err)
 		}
 	}
 	return nil
+}
+
+// bufferSize is that of go-fuse's buffers for requests, about; buffers is how many are touched beforehand.
+const (
+	bufferSize = 136 << 10
+	buffers    = 32
+)
+
+// stayResident keeps the process's memory from going away and has new memory there from the start. A process that is
+// killed while the kernel copies a request to a page that is not there yet takes the request with it: the caller sees
+// EIO, and nothing sends it again. Secrets do not go to swap either. It comes after the large sparse mappings, which
+// must not be filled.
+func stayResident() {
+	if !mayLock() {
+		return // with a limit, memory that is needed later could not be had
+	}
+	if unix.Mlockall(unix.MCL_CURRENT|unix.MCL_ONFAULT) != nil || unix.Mlockall(unix.MCL_FUTURE) != nil {
+		return
+	}
+	// The heap has untouched memory already: use it once, in pieces as large as the buffers that will take it.
+	touched := make([][]byte, buffers)
+	for i := range touched {
+		b := make([]byte, bufferSize)
+		for p := 0; p < len(b); p += os.Getpagesize() {
+			b[p] = 1
+		}
+		touched[i] = b
+	}
+}
+
+// mayLock reports whether the process has CAP_IPC_LOCK, and so no limit for locked memory.
+func mayLock() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	err := unix.Capget(&header, &data[0])
+	return err == nil && data[0].Effective&(1<<unix.CAP_IPC_LOCK) != 0
 }

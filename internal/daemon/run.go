@@ -37,6 +37,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		return err
 	}
 	undo.push(d.closeCarry)
+	stayResident()
 	if err := d.prepare(); err != nil {
 		return err
 	}
@@ -144,8 +145,11 @@ func (d *Daemon) fsConfig() fs.Config {
 		AllowOther: true, Device: d.carry.device, Ledger: d.carry.ledger, Sealed: d.carry.sealed, Orphans: d.carry.store,
 		Blame: serve.BlameOther, Log: d.opt.Log,
 	}
-	if d.opt.LastEnd == fdstore.EndSelf {
+	switch {
+	case d.opt.LastEnd == fdstore.EndSelf:
 		c.Blame = serve.BlameSelf
+	case d.opt.Store.Kind() == fdstore.Systemd: // it does not tell how the last one ended
+		c.Blame = serve.BlameUnknown
 	}
 	return c
 }

@@ -79,6 +79,10 @@ func (k *Keeper) hear(s *server, m message, w *watchdog) {
 			if us, err := strconv.ParseInt(value, 10, 64); err == nil {
 				w.patience = time.Duration(us) * time.Microsecond
 			}
+		case "X_CLAUDEFS_SEALED_USEC":
+			if us, err := strconv.ParseInt(value, 10, 64); err == nil {
+				k.sealedFor = time.Duration(us) * time.Microsecond
+			}
 		case "X_CLAUDEFS_STATE":
 			k.status.path = value
 		}

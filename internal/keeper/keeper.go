@@ -47,6 +47,8 @@ type Keeper struct {
 	refusal *refusal // answers requests while no server does
 	fallen  time.Time
 
+	sealedFor time.Duration // how long sealed memory waits for a server; 0: for ever
+
 	previous *os.File  // the program before the last hand-over, until the new one has proved itself
 	since    time.Time // of the last hand-over
 	failures int
@@ -178,8 +180,8 @@ func (k *Keeper) stop(s *server) {
 
 // look is what has to be done from time to time.
 func (k *Keeper) look(s *server, watch *watchdog) {
-	if !s.ready && k.refusal == nil && !k.fallen.IsZero() && time.Since(k.fallen) > k.cfg.Grace {
-		k.refuse()
+	if !s.ready && !k.fallen.IsZero() {
+		k.tire()
 	}
 	if s.ready && watch.overdue(k.held) {
 		k.cfg.Log.Error("Server does not answer; it is killed", "pid", s.pid)
@@ -187,6 +189,19 @@ func (k *Keeper) look(s *server, watch *watchdog) {
 		if !watch.killed.IsZero() && time.Since(watch.killed) > k.cfg.Grace {
 			k.refuse() // it does not even die: its own requests hang on something else, new ones must not
 		}
+	}
+}
+
+// tire is what a mount comes to that waits for a server: after a moment its requests are refused, and in the end secrets
+// are let go of.
+func (k *Keeper) tire() {
+	waited := time.Since(k.fallen)
+	if k.refusal == nil && waited > k.cfg.Grace {
+		k.refuse()
+	}
+	if k.sealedFor > 0 && waited > k.sealedFor && k.held[fdstore.Sealed] != nil {
+		k.cfg.Log.Warn("Sealed memory is let go of: no server came for it")
+		k.held.drop(fdstore.Sealed)
 	}
 }
 
@@ -215,9 +230,7 @@ func (k *Keeper) pause(ctx context.Context, e ending) bool {
 		case <-timer.C:
 			return true
 		case <-grace.C:
-			if k.refusal == nil && time.Since(k.fallen) > k.cfg.Grace {
-				k.refuse()
-			}
+			k.tire()
 		}
 	}
 }

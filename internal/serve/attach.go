@@ -29,7 +29,7 @@ type Config struct {
 	Device int
 	// Ledger outlives the process. Without one there is no take-over, and go-fuse's numbers go to the kernel as they are.
 	Ledger *ledger.Ledger
-	// Blame is the weight of a request that was under way when the last server ended: heavier when it ended by itself.
+	// Blame is what a request is charged that was under way when the last server ended.
 	Blame uint64
 	// NoResend has requests that were under way answered with EINTR, as kernels before 6.9 need it.
 	NoResend bool

@@ -70,21 +70,24 @@ func (s *shim) revive(id uint64, depth int) (uint64, fuse.Status) {
 	if !ok || depth > maxDepth {
 		return 0, fuse.Status(syscall.ESTALE)
 	}
-	// Under each of its names: when one is removed the file system has to know the others.
-	var found uint64
-	for _, at := range s.ledger.Names(n) {
-		if inner, ok := s.reviveAt(n, at, depth); ok {
-			found = inner
-		}
-	}
-	if found != 0 {
-		return found, fuse.OK
+	if inner, ok := s.reviveNames(n, depth); ok {
+		return inner, fuse.OK
 	}
 	if inner, ok := s.reviveOrphan(n, depth); ok {
 		return inner, fuse.OK
 	}
 	s.log.Warn("File is gone that a container holds", "node", n.String())
 	return 0, fuse.Status(syscall.ESTALE)
+}
+
+// reviveNames makes a node known under each of its names: when one is removed the file system has to know the others.
+func (s *shim) reviveNames(n *ledger.Node, depth int) (inner uint64, ok bool) {
+	for _, at := range s.ledger.Names(n) {
+		if found, there := s.reviveAt(n, at, depth); there {
+			inner, ok = found, true
+		}
+	}
+	return inner, ok
 }
 
 // reviveAt looks for the node under one of its names.
@@ -157,12 +160,25 @@ func (s *shim) enter(parent uint64, name string, out *fuse.EntryOut, made bool) 
 	if out.NodeId == 0 {
 		return fuse.OK // a negative entry
 	}
+	n, met, st := s.note(parent, name, out, made)
+	if st == fuse.OK && met && len(s.ledger.Names(n)) > 1 {
+		// An earlier process gave it to the kernel, and this one meets it by a lookup of one of its names.
+		s.nodes.reviving.Lock()
+		defer s.nodes.reviving.Unlock()
+		s.reviveNames(n, 0)
+	}
+	return st
+}
+
+// note is enter without the node's other names; met says that the kernel knew the node and this process did not.
+func (s *shim) note(parent uint64, name string, out *fuse.EntryOut, made bool) (n *ledger.Node, met bool, st fuse.Status) {
 	s.nodes.mu.Lock()
 	defer s.nodes.mu.Unlock()
-	n := s.known(out, made)
+	n = s.known(out, made)
 	at := ledger.Name{Parent: parent, Name: name}
 	var err error
 	if n != nil {
+		met = s.nodes.byID[n.ID] == nil
 		err = s.ledger.Again(n, at)
 	} else {
 		n, err = s.ledger.Add(ledger.Node{
@@ -173,11 +189,11 @@ func (s *shim) enter(parent uint64, name string, out *fuse.EntryOut, made bool) 
 	if err != nil {
 		s.log.Error("Node cannot be noted", "err", err)
 		s.fs.Forget(out.NodeId, 1)
-		return fuse.Status(syscall.ENFILE)
+		return nil, false, fuse.Status(syscall.ENFILE)
 	}
 	s.bind(n, out.NodeId)
 	out.NodeId = n.ID
-	return fuse.OK
+	return n, met, fuse.OK
 }
 
 // known is the node of an entry, nil for one that the kernel does not know; nodes.mu is held.

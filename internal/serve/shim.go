@@ -14,12 +14,14 @@ import (
 const resent = 1 << 63
 
 // maxTries bounds how much a request may have cost: three servers that ended by themselves while it was under way, or
-// twelve that were ended from outside. It is then answered with EIO, lest it end the next one too.
+// twelve that nobody knows of how they ended. It is then answered with EIO, lest it end the next one too.
 const (
-	maxTries = 12
-	// BlameSelf is the weight of a server that ended by itself or was hung, BlameOther of one that was ended.
-	BlameSelf  = 4
-	BlameOther = 1
+	maxTries = 11
+	// BlameSelf is the weight of a server that ended by itself or was hung. One that was ended from outside says
+	// nothing about its requests: BlameOther.
+	BlameSelf    = 4
+	BlameUnknown = 1
+	BlameOther   = 0
 )
 
 // shim translates between the kernel's numbers and the file system's. What it does not override answers ENOSYS: the
@@ -42,7 +44,7 @@ type shim struct {
 func newShim(cfg *Config, resends bool) *shim {
 	return &shim{
 		RawFileSystem: fuse.NewDefaultRawFileSystem(), fs: cfg.FS, ledger: cfg.Ledger, log: cfg.Log,
-		blame: max(cfg.Blame, BlameOther), resends: resends, nodes: newNodes(), open: map[uint64]uint64{},
+		blame: cfg.Blame, resends: resends, nodes: newNodes(), open: map[uint64]uint64{},
 	}
 }
 
@@ -70,7 +72,7 @@ func (s *shim) begin(h *fuse.InHeader) (r request, st fuse.Status) {
 	}
 	if h.Unique&resent != 0 {
 		s.dropUnanswered(r.unique)
-		if s.ledger.Try(r.unique, s.blame) > maxTries {
+		if s.blame > 0 && s.ledger.Try(r.unique, s.blame) > maxTries {
 			s.log.Error("Request ended several servers; it is answered with EIO", "opcode", h.Opcode, "node", h.NodeId)
 			return r, fuse.EIO
 		}

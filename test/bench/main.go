@@ -15,14 +15,18 @@ func main() {
 			exit(readerMain(os.Args[2:]))
 		case "null":
 			exit(nullMain(os.Args[2:]))
+		case "pauses":
+			exit(pausesMain(os.Args[2:]))
 		}
 	}
 	claudefs := flag.String("claudefs", "bin/claudefs", "the `binary` to measure")
 	count := flag.Int("count", 20000, "operations for each figure")
 	rounds := flag.Int("rounds", 5, "interleaved rounds; the median is shown")
 	reads := flag.Int("reads", 100_000, "reads between the two looks at the daemon's memory")
+	kills := flag.Int("kills", 100, "kills of the server while a reader looks on")
+	only := flag.String("only", "", "\"survive\" measures only what outliving the server costs")
 	flag.Parse()
-	exit(run(*claudefs, *count, *rounds, *reads))
+	exit(run(*claudefs, *count, *rounds, *reads, *kills, *only))
 }
 
 func exit(err error) {

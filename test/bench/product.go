@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/claudefs/claudefs/internal/keeper"
 	"github.com/claudefs/claudefs/refresh/refreshtest"
 )
 
@@ -26,7 +27,7 @@ type host struct {
 }
 
 // claudefs imports a login of a token endpoint on loopback and mounts.
-func (b *bench) claudefs(binary string) (*host, error) {
+func (b *bench) claudefs(binary, name string, args ...string) (*host, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -34,7 +35,7 @@ func (b *bench) claudefs(binary string) (*host, error) {
 	tokens := refreshtest.New(refreshtest.Config{})
 	go func() { _ = http.Serve(l, tokens) }()
 	b.undo = append(b.undo, l.Close)
-	h := &host{dir: filepath.Join(b.dir, "claudefs"), mnt: filepath.Join(b.dir, "mnt")}
+	h := &host{dir: filepath.Join(b.dir, name), mnt: filepath.Join(b.dir, name+"-mnt")}
 	if err := os.Mkdir(h.dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -53,11 +54,11 @@ func (b *bench) claudefs(binary string) (*host, error) {
 	if out, err := imp.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("import: %w: %s", err, out)
 	}
-	return h, h.mount(b, binary, env)
+	return h, h.mount(b, binary, env, args)
 }
 
-func (h *host) mount(b *bench, binary string, env []string) error {
-	h.proc = exec.Command(binary, "mount", "--policy", "shared", h.mnt)
+func (h *host) mount(b *bench, binary string, env, args []string) error {
+	h.proc = exec.Command(binary, append(append([]string{"mount", "--log-level", "error", "--policy", "shared"}, args...), h.mnt)...)
 	h.proc.Env, h.proc.Stderr = env, os.Stderr
 	out, err := h.proc.StdoutPipe()
 	if err != nil {
@@ -133,7 +134,11 @@ func (h *host) report(count, reads int) error {
 
 // rss is the daemon's resident memory in MiB.
 func (h *host) rss() (int, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.proc.Process.Pid))
+	k, err := keeper.ReadStatus(filepath.Join(h.dir, "run"))
+	if err != nil {
+		return 0, err
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", k.Server))
 	if err != nil {
 		return 0, err
 	}

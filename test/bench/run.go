@@ -21,7 +21,7 @@ type target struct {
 }
 
 // run sets everything up, measures in interleaved rounds and prints the tables.
-func run(claudefs string, count, rounds, reads int) (err error) {
+func run(claudefs string, count, rounds, reads, kills int, only string) (err error) {
 	dir, err := os.MkdirTemp("", "claudefs-bench-")
 	if err != nil {
 		return err
@@ -31,6 +31,9 @@ func run(claudefs string, count, rounds, reads int) (err error) {
 	b.closeOnSignal()
 	if claudefs, err = filepath.Abs(claudefs); err != nil {
 		return err
+	}
+	if only == "survive" {
+		return b.survive(claudefs, count, rounds, kills)
 	}
 	targets, err := b.plain()
 	if err != nil {
@@ -43,7 +46,7 @@ func run(claudefs string, count, rounds, reads int) (err error) {
 		}
 		targets = append(targets, t)
 	}
-	h, err := b.claudefs(claudefs)
+	h, err := b.claudefs(claudefs, "claudefs")
 	if err != nil {
 		return err
 	}
@@ -51,7 +54,10 @@ func run(claudefs string, count, rounds, reads int) (err error) {
 	if err := table(targets, count, rounds); err != nil {
 		return err
 	}
-	return h.report(count, reads)
+	if err := h.report(count, reads); err != nil {
+		return err
+	}
+	return b.survive(claudefs, count, rounds, kills)
 }
 
 // bench is what has to be undone.
