@@ -85,5 +85,6 @@ func (d *Daemon) keeperFile() string { return filepath.Join(d.opt.Config.Runtime
 // tellKeeper tells a keeper what a new one has to know.
 func (d *Daemon) tellKeeper() {
 	_ = d.carry.store.Notify("X_CLAUDEFS_STATE="+d.keeperFile(),
+		fmt.Sprintf("WATCHDOG_USEC=%d", d.opt.Config.Keeper.Watchdog.Microseconds()),
 		fmt.Sprintf("X_CLAUDEFS_SEALED_USEC=%d", d.opt.Config.Keeper.KeyTimeout.Microseconds()), "READY=1")
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"os"
 	"strconv"
 	"time"
 
@@ -106,41 +105,45 @@ func (d *Daemon) device() (int, error) {
 	return fd, d.carry.store.Keep(fdstore.Device, fd)
 }
 
-// keepAbort hands the keeper the file that aborts the connection: the last resort when nobody can answer.
-func (d *Daemon) keepAbort(dev uint64) {
+// keepControls hands the keeper the files that tell how many requests have no answer, and that abort the connection: the
+// last resort when nobody can answer.
+func (d *Daemon) keepControls(dev uint64) {
 	if d.carry.store.Kind() != fdstore.Keeper {
 		return
 	}
-	f, err := openAbort(dev)
+	root, err := openFusectl()
 	if err != nil {
-		d.opt.Log.Debug("Connection could not be aborted in need", logkey.Err, err)
+		d.opt.Log.Debug("Keeper goes without fusectl", logkey.Err, err)
 		return
 	}
-	defer f.Close()
-	_ = d.carry.store.Keep(fdstore.Abort, int(f.Fd()))
+	defer unix.Close(root)
+	connection := strconv.FormatUint(uint64(unix.Minor(dev)), 10)
+	for name, flags := range map[string]int{fdstore.Waiting: unix.O_RDONLY, fdstore.Abort: unix.O_WRONLY} {
+		fd, err := unix.Openat(root, connection+"/"+name, flags|unix.O_CLOEXEC, 0)
+		if err != nil {
+			d.opt.Log.Debug("Keeper goes without fusectl", logkey.Err, err)
+			continue
+		}
+		_ = d.carry.store.Keep(name, fd)
+		_ = unix.Close(fd)
+	}
 }
 
-// openAbort opens the connection's abort file in fusectl, mounted nowhere but in a descriptor.
-func openAbort(dev uint64) (*os.File, error) {
+// openFusectl mounts the control file system of FUSE, nowhere but in a descriptor.
+func openFusectl() (root int, err error) {
 	context, err := unix.Fsopen("fusectl", unix.FSOPEN_CLOEXEC)
 	if err != nil {
-		return nil, fmt.Errorf("open fusectl: %w", err)
+		return -1, fmt.Errorf("open fusectl: %w", err)
 	}
 	defer unix.Close(context)
 	if err := unix.FsconfigCreate(context); err != nil {
-		return nil, fmt.Errorf("open fusectl: %w", err)
+		return -1, fmt.Errorf("open fusectl: %w", err)
 	}
-	root, err := unix.Fsmount(context, unix.FSMOUNT_CLOEXEC, 0)
+	root, err = unix.Fsmount(context, unix.FSMOUNT_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open fusectl: %w", err)
+		return -1, fmt.Errorf("open fusectl: %w", err)
 	}
-	defer unix.Close(root)
-	name := strconv.FormatUint(uint64(unix.Minor(dev)), 10) + "/abort"
-	fd, err := unix.Openat(root, name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open fusectl: %w", err)
-	}
-	return os.NewFile(uintptr(fd), name), nil
+	return root, nil
 }
 
 // heldKey is the vault key in sealed memory.
@@ -196,7 +199,6 @@ func (n treeNotes) Trees() []string {
 // beat stamps the sealed memory and tells the holder that the server lives, as long as its requests end.
 func (d *Daemon) beat(ctx context.Context, m *fs.Mounted) error {
 	patience := d.opt.Config.Keeper.Watchdog
-	_ = d.carry.store.Notify(fmt.Sprintf("WATCHDOG_USEC=%d", patience.Microseconds()))
 	tick := time.NewTicker(patience / 4)
 	defer tick.Stop()
 	for round := 0; ; round++ {

@@ -187,7 +187,7 @@ func (d *Daemon) introduce(m *fs.Mounted, tookOver bool) error {
 		if d.carry.ledger != nil {
 			d.carry.ledger.SetMount(d.opt.Mountpoint, dev)
 		}
-		d.keepAbort(dev)
+		d.keepControls(dev)
 	}
 	if exe, err := os.Open("/proc/self/exe"); err == nil && d.carry.store.Kind() == fdstore.Keeper {
 		_ = d.carry.store.Keep(fdstore.Exe, int(exe.Fd()))

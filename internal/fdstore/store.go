@@ -17,8 +17,11 @@ const (
 	Device = "fuse"   // /dev/fuse of the mount
 	Ledger = "ledger" // internal/ledger
 	Sealed = "sealed" // internal/sealed
-	Abort  = "abort"  // the file of fusectl that ends the connection, for the keeper alone
-	Exe    = "exe"    // the program that serves, for the keeper alone
+	// For the keeper alone: the files of fusectl that tell how many requests have no answer, and end the connection;
+	// and the program that serves.
+	Waiting = "waiting"
+	Abort   = "abort"
+	Exe     = "exe"
 )
 
 // Variables that carry the store into a process.

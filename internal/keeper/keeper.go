@@ -55,6 +55,9 @@ type Keeper struct {
 	stopping bool // the server is to end as soon as it can do so in order
 }
 
+// startTimeout is how long a server may take to take a mount over.
+const startTimeout = 2 * time.Minute
+
 // proven is how long a program has to serve until the one before it is forgotten.
 const proven = time.Minute
 
@@ -126,7 +129,9 @@ func (k *Keeper) begin(end string) (*server, error) {
 		return nil, err
 	}
 	k.status.Server = s.pid
-	k.write(Starting)
+	if k.refusal == nil {
+		k.write(Starting)
+	}
 	return s, nil
 }
 
@@ -149,7 +154,7 @@ func (k *Keeper) attend(ctx context.Context, s *server, reload <-chan os.Signal)
 	g.Go(s.await)
 	defer s.close()
 	defer func() { _ = g.Wait() }()
-	watch := &watchdog{last: time.Now()}
+	watch := &watchdog{last: time.Now(), begun: time.Now()}
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	asked := ctx.Done()
@@ -183,8 +188,10 @@ func (k *Keeper) look(s *server, watch *watchdog) {
 	if !s.ready && !k.fallen.IsZero() {
 		k.tire()
 	}
-	if s.ready && watch.overdue(k.held) {
-		k.cfg.Log.Error("Server does not answer; it is killed", "pid", s.pid)
+	if s.ready && watch.overdue(k.held) || !s.ready && k.held[fdstore.Device] != nil && time.Since(watch.begun) > startTimeout {
+		if watch.killed.IsZero() {
+			k.cfg.Log.Error("Server does not answer; it is killed", "pid", s.pid)
+		}
 		watch.kill(s)
 		if !watch.killed.IsZero() && time.Since(watch.killed) > k.cfg.Grace {
 			k.refuse() // it does not even die: its own requests hang on something else, new ones must not

@@ -43,7 +43,7 @@ func start(cfg *Config, program *os.File, held holder, end string) (*server, err
 	theirs := os.NewFile(uintptr(pair[1]), "keeper")
 	files, list := []*os.File{theirs}, []string{"keeper:3"}
 	for _, name := range held.names() {
-		if name == fdstore.Exe || name == fdstore.Abort {
+		if name == fdstore.Exe || name == fdstore.Abort || name == fdstore.Waiting {
 			continue
 		}
 		list = append(list, name+":"+strconv.Itoa(3+len(files)))

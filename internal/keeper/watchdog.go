@@ -1,6 +1,9 @@
 package keeper
 
 import (
+	"errors"
+	"io"
+	"strings"
 	"syscall"
 	"time"
 
@@ -12,6 +15,7 @@ import (
 // watchdog judges whether a server still answers.
 type watchdog struct {
 	patience time.Duration // 0: none
+	begun    time.Time     // when the server was started
 	last     time.Time     // its last sign of life
 	hung     bool          // it says itself that a request does not end
 	killed   time.Time
@@ -31,8 +35,14 @@ func (w *watchdog) overdue(h holder) bool {
 	return w.patience > 0 && time.Since(w.last) > w.patience && waiting(h)
 }
 
-// waiting reports whether requests wait to be read.
+// waiting reports whether requests have no answer yet; without fusectl, whether any waits to be read.
 func waiting(h holder) bool {
+	if f := h[fdstore.Waiting]; f != nil {
+		text := make([]byte, 32)
+		if n, err := f.ReadAt(text, 0); n > 0 && (err == nil || errors.Is(err, io.EOF)) {
+			return strings.TrimSpace(string(text[:n])) != "0"
+		}
+	}
 	f := h[fdstore.Device]
 	if f == nil {
 		return false

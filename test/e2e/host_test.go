@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -32,8 +31,8 @@ type host struct {
 	tokens  *refreshtest.Server // nil when another authorization server is used
 	extra   func() []string     // tokens of that other server, for the residue scan
 	proc    *exec.Cmd
-	program string // instead of the built binary
-	log     bytes.Buffer
+	program string  // instead of the built binary
+	log     logFile // what keeper and servers wrote
 }
 
 // hostOptions say what differs from the usual host.
@@ -55,8 +54,9 @@ func newHost(t testing.TB, o hostOptions) *host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &host{t: t, dir: dir, mnt: filepath.Join(dir, "mnt"), config: filepath.Join(dir, "config.yaml")}
+	h := &host{t: t, dir: dir, log: logFile(filepath.Join(dir, "log")), mnt: filepath.Join(dir, "mnt"), config: filepath.Join(dir, "config.yaml")}
 	t.Cleanup(func() {
+		h.endAll()
 		h.dropKernelKey()
 		_ = os.RemoveAll(dir)
 	})
@@ -98,7 +98,12 @@ func (h *host) start(args ...string) {
 	h.t.Helper()
 	h.proc = exec.Command(cmp.Or(h.program, claudefs), append(append([]string{"mount"}, args...), h.mnt)...)
 	h.proc.Env = h.env
-	h.proc.Stderr = &h.log
+	log, err := os.OpenFile(string(h.log), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer log.Close()
+	h.proc.Stderr = log // a file: a pipe would be held open by a server that outlives its keeper
 	out, err := h.proc.StdoutPipe()
 	if err != nil {
 		h.t.Fatal(err)
@@ -133,6 +138,25 @@ func (h *host) stop() {
 		<-done
 	}
 	h.checkResidue()
+}
+
+// logFile is a log's path.
+type logFile string
+
+// String is its text.
+func (f logFile) String() string {
+	b, _ := os.ReadFile(string(f))
+	return string(b)
+}
+
+// endAll ends what a test that failed left running.
+func (h *host) endAll() {
+	for pid := h.findProcess(); pid != 0; pid = h.findProcess() {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+		for end := time.Now().Add(2 * time.Second); alive(pid) && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		}
+	}
+	_ = syscall.Unmount(h.mnt, syscall.MNT_DETACH)
 }
 
 // run runs a claudefs command and returns its output and exit code.

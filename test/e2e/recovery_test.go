@@ -24,43 +24,38 @@ import (
 	"github.com/claudefs/claudefs/test/internal/dockertest"
 )
 
-// reader reads a credential in a container without a pause and counts.
+// reader reads a credential in a container, and appends to a file, all the time.
 type reader struct {
-	reads, failed atomic.Int64
-	worst         atomic.Int64 // nanoseconds
-	stop          context.CancelFunc
-	done          sync.WaitGroup
+	box    *dockertest.Container
+	report loadReport
+	done   sync.WaitGroup
 }
 
 // reading starts a reader in a container of its own.
 func (h *host) reading(tree string) *reader {
 	h.t.Helper()
-	b := docker.RunContainer(h.t, dockertest.RunConfig{Image: image, Mounts: []string{h.tree(tree)}, Volumes: []string{loadProgram + ":/usr/bin/load:ro"}})
-	ctx, cancel := context.WithCancel(context.Background())
-	r := &reader{stop: cancel}
-	r.done.Go(func() {
-		for ctx.Err() == nil {
-			begun := time.Now()
-			_, errText, code := b.Exec(context.Background(), "root", "sh", "-c", "for i in 1 2 3 4 5 6 7 8 9 10; do grep -q accessToken /claude/.credentials.json || exit 1; done")
-			r.reads.Add(10)
-			r.worst.Store(max(r.worst.Load(), int64(time.Since(begun))))
-			if code != 0 && ctx.Err() == nil {
-				r.failed.Add(1)
-				h.t.Logf("reader of %s: exit %d: %s", tree, code, errText)
-			}
-		}
-	})
+	r := &reader{box: docker.RunContainer(h.t, dockertest.RunConfig{
+		Image: image, Mounts: []string{h.tree(tree)}, Volumes: []string{loadProgram + ":/usr/bin/load:ro"},
+	})}
+	r.done.Go(func() { r.report = runLoad(h.t, r.box, "-only", "cred-read,append-fsync,cwd") })
+	h.t.Cleanup(r.stop)
+	time.Sleep(300 * time.Millisecond) // set-up of the load
 	return r
+}
+
+func (r *reader) stop() {
+	_, _, _ = r.box.Exec(context.Background(), "root", "sh", "-c", "kill $(cat /tmp/load.pid)")
+	r.done.Wait()
 }
 
 // end stops the reader and wants no failure.
 func (r *reader) end(t testing.TB) {
 	t.Helper()
 	r.stop()
-	r.done.Wait()
-	t.Logf("%d reads, %d failed, slowest ten %v", r.reads.Load(), r.failed.Load(), time.Duration(r.worst.Load()).Round(time.Millisecond))
-	if r.failed.Load() > 0 || r.reads.Load() == 0 {
-		t.Errorf("%d of %d reads failed", r.failed.Load(), r.reads.Load())
+	reads := r.report.Ops["cred-read"]
+	t.Logf("%d reads and other operations, %d failed, slowest %.0f ms (%s)", reads.Count, r.report.Failed, r.report.Slowest.MS, r.report.Slowest.Op)
+	if r.report.Failed+r.report.Lost+r.report.Duplicated > 0 || reads.Count == 0 {
+		t.Errorf("%d operations failed, %d writes lost, %d doubled: %q", r.report.Failed, r.report.Lost, r.report.Duplicated, reads.Errors)
 	}
 }
 
@@ -78,6 +73,16 @@ func (h *host) killBoth() {
 	_ = h.proc.Wait()
 	for end := time.Now().Add(5 * time.Second); alive(server) && time.Now().Before(end); time.Sleep(time.Millisecond) {
 	}
+}
+
+// crash ends the server and waits for the next one.
+func (h *host) crash() {
+	h.t.Helper()
+	old := h.server()
+	if err := syscall.Kill(old, syscall.SIGKILL); err != nil {
+		h.t.Errorf("kill server: %v", err)
+	}
+	h.awaitServer(old)
 }
 
 // awaitServer waits until another process than old serves.
@@ -110,8 +115,7 @@ func TestKeeperKilled(t *testing.T) {
 				t.Fatalf("no other keeper\n%s", h.log.String())
 			}
 		}
-		h.kill() // the new keeper starts the server again
-		h.server()
+		h.crash() // the new keeper starts the server again
 	}
 	r.end(t)
 	if out, code := h.run("unmount"); code != 0 {
@@ -177,9 +181,8 @@ func TestKilledDuringGrant(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		time.Sleep(time.Duration(i*25) * time.Millisecond) // before, while and after the answer is written down
-		h.kill()
+		h.crash()
 		h.tokens.SetFault(refreshtest.Fault{})
-		h.server()
 		if out, code := h.run("refresh", "--force"); code != 0 {
 			t.Errorf("kill %d: refresh: exit %d: %s", i, code, out)
 		}
@@ -257,7 +260,7 @@ func TestCrashLoop(t *testing.T) {
 	}
 	h.write("policy.yaml", "version: 1\nrules: nonsense\n")
 	h.kill()
-	if out, errText, code := b.Exec(context.Background(), "root", "cat", "/claude/.credentials.json"); code == 0 || !strings.Contains(errText, "I/O error") {
+	if out, errText, code := b.Exec(context.Background(), "root", "cat", "/claude/.credentials.json"); code == 0 || !strings.Contains(errText, "Input/output error") {
 		t.Errorf("read in the crash loop: exit %d %s %s", code, out, errText)
 	}
 	begun := time.Now()
@@ -294,9 +297,7 @@ func TestUnlockSurvives(t *testing.T) {
 	}
 	crash := func(wantLocked bool, why string) {
 		t.Helper()
-		old := h.server()
-		h.kill()
-		h.awaitServer(old)
+		h.crash()
 		if got := h.status().Vault.Locked; got != wantLocked {
 			t.Errorf("%s: locked is %t", why, got)
 		}

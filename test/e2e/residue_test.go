@@ -69,7 +69,7 @@ func (h *host) checkResidue() {
 	}
 	everIssued.add(tokens)
 	h.scan(h.dir, tokens)
-	if t := findToken(h.log.Bytes(), tokens); t != "" {
+	if t := findToken([]byte(h.log.String()), tokens); t != "" {
 		h.t.Errorf("the daemon's log holds a token: %.16s…", t)
 	}
 }

@@ -68,8 +68,8 @@ func (h *host) underLoad(do func()) {
 	h.judge(reports, time.Since(begun))
 }
 
-func runLoad(t testing.TB, b *dockertest.Container) (r loadReport) {
-	const script = "/usr/bin/load -dir /claude -duration 2h -pause 2ms & echo $! >/tmp/load.pid; wait $!"
+func runLoad(t testing.TB, b *dockertest.Container, args ...string) (r loadReport) {
+	script := "/usr/bin/load -dir /claude -duration 10m -pause 2ms " + strings.Join(args, " ") + " & echo $! >/tmp/load.pid; wait $!"
 	out, errText, code := b.Exec(context.Background(), "root", "sh", "-c", script)
 	if err := json.Unmarshal([]byte(out), &r); err != nil || len(r.Ops) == 0 {
 		t.Errorf("load: exit %d, %v: %s", code, err, errText)

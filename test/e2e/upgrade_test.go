@@ -163,9 +163,7 @@ func TestNewProgramFails(t *testing.T) {
 	if err := os.Remove(copied); err != nil {
 		t.Fatal(err)
 	}
-	old := h.server()
-	h.kill()
-	h.awaitServer(old)
+	h.crash()
 	if v := h.status().Version; v != "v99.0.1" {
 		t.Errorf("version %s serves after a crash", v)
 	}
