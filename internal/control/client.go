@@ -88,7 +88,20 @@ func (c Client) Stop(ctx context.Context) error {
 	return c.do(ctx, http.MethodPost, "/v1/stop", nil, nil)
 }
 
+// do asks the daemon. A question that changes nothing is asked again when the server that heard it is being replaced.
 func (c Client) do(ctx context.Context, method, path string, body []byte, out any) error {
+	for end := time.Now().Add(patience); ; {
+		err := c.ask(ctx, method, path, body, out)
+		if method != http.MethodGet || !errors.Is(err, errCutOff) || !c.kept() || time.Now().After(end) {
+			return err
+		}
+	}
+}
+
+// errCutOff: the server ended before it answered.
+var errCutOff = fmt.Errorf("%w: it ended before it answered", ErrNoDaemon)
+
+func (c Client) ask(ctx context.Context, method, path string, body []byte, out any) error {
 	hc := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) },
@@ -98,7 +111,10 @@ func (c Client) do(ctx context.Context, method, path string, body []byte, out an
 		return fmt.Errorf("ask daemon: %w", err)
 	}
 	resp, err := hc.Do(req)
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) {
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+		return fmt.Errorf("ask daemon at %s: %w", c.Socket, errCutOff)
+	}
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
 		return fmt.Errorf("ask daemon at %s: %w", c.Socket, ErrNoDaemon)
 	}
 	if err != nil {
@@ -139,9 +155,14 @@ func (c Client) dial(ctx context.Context) (net.Conn, error) {
 	}
 }
 
+// kept reports whether a keeper holds the mount.
+func (c Client) kept() bool {
+	_, err := os.Stat(filepath.Join(filepath.Dir(c.Socket), keeper.FileName))
+	return err == nil
+}
+
 func (c Client) comingBack(err error) bool {
-	_, keeperErr := os.Stat(filepath.Join(filepath.Dir(c.Socket), keeper.FileName))
-	return keeperErr == nil && (errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, os.ErrNotExist))
+	return c.kept() && (errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, os.ErrNotExist))
 }
 
 func remote(body []byte, status string) error {
