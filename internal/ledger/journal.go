@@ -14,7 +14,10 @@ const (
 	stateDone  = 2 << 32
 
 	// probes bounds the search for a slot that no request under way uses.
-	probes = 16
+	probes = 64
+
+	// recent is how far back uniques are of requests that may come again although they have ended.
+	recent = 2 * journalSlots / 4
 )
 
 // Outcome is what the journal knows of a request.
@@ -22,10 +25,11 @@ type Outcome struct {
 	Begun bool // an earlier server began it
 	Done  bool // and finished it, with Errno; the answer may not have reached the kernel
 	Errno int32
-	Aux   uint64 // what SetAux kept
+	Aux   uint64 // what Start was given
 }
 
-// slot finds the request's place, or one to use for it; journalMu is held. Uniques count up by two.
+// slot finds the request's place, or one to use for it; journalMu is held. Uniques count up by two. A request that hangs
+// pushes others out of their places: one that has just ended must not lose its own, for its answer may be lost yet.
 func (l *Ledger) slot(unique uint64) (off int, found bool) {
 	first := int(unique>>1) % journalSlots
 	use := -1
@@ -34,7 +38,10 @@ func (l *Ledger) slot(unique uint64) (off int, found bool) {
 		if atomic.LoadUint64(l.word(p+slotUnique)) == unique {
 			return p, true
 		}
-		if use < 0 && atomic.LoadUint64(l.word(p+slotState)) != stateBegun {
+		if atomic.LoadUint64(l.word(p+slotState)) == stateBegun {
+			continue
+		}
+		if use < 0 || *l.word(use + slotUnique)+recent > unique && *l.word(p + slotUnique) < *l.word(use + slotUnique) {
 			use = p
 		}
 	}

@@ -54,7 +54,7 @@ const (
 	mountAt = 8192
 
 	underwayAt = 12288
-	blobMax    = 3072
+	blobMax    = 3072 - 4 // after its length
 )
 
 // rootID is the kernel's id of the root, which is not in the ledger.
@@ -188,7 +188,7 @@ func (l *Ledger) Mount() (mountpoint string, dev uint64) {
 	return string(l.blob(mountAt)), *l.word(wordDevice)
 }
 
-// SetMount keeps where the file system is mounted. A mountpoint of more than 3 KiB is not kept.
+// SetMount keeps where the file system is mounted. A mountpoint of more than blobMax bytes is not kept.
 func (l *Ledger) SetMount(mountpoint string, dev uint64) {
 	*l.word(wordDevice) = dev
 	if len(mountpoint) <= blobMax {

@@ -88,10 +88,13 @@ func (l *Ledger) Add(n Node, at Name) (*Node, error) {
 	if n.Tree == 0 {
 		n.Tree = n.ID
 	}
-	if err := l.makeRoom(nodeSize + nameSize(at.Name)); err != nil {
+	if err := l.makeRoom(nodeSize, at.Name); err != nil {
 		return nil, err
 	}
 	*l.word(wordNextID)++ // before the record: an id that was lost is not given again
+	if old := l.nodes[l.keys[n.Key]]; old != nil {
+		l.mem[old.off+recordLive] = 0
+	}
 	p := &n
 	l.appendNode(p, 1)
 	l.nodes[p.ID], l.keys[p.Key] = p, p.ID
@@ -104,7 +107,7 @@ func (l *Ledger) Again(n *Node, at Name) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !n.has(at) {
-		if err := l.makeRoom(nameSize(at.Name)); err != nil {
+		if err := l.makeRoom(0, at.Name); err != nil {
 			return err
 		}
 		l.addName(n, at)
@@ -151,7 +154,7 @@ func (l *Ledger) Remove(at Name) {
 func (l *Ledger) Rename(from, to Name, exchange bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.makeRoom(nameSize(from.Name) + nameSize(to.Name)); err != nil {
+	if err := l.makeRoom(0, from.Name, to.Name); err != nil {
 		return err
 	}
 	moved, other := l.nodes[l.children[from]], l.nodes[l.children[to]]

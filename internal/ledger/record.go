@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A record begins with its size (4 bytes), kind, a live byte, and two bytes that a name uses for its length.
+// A record begins with its size (4 bytes), kind, a live byte, and two bytes that a name uses for its length. A name
+// that is not live is gone, a node that is not has lost its key to a newer one.
 const (
 	recordKind = 4
 	recordLive = 5
@@ -42,8 +43,15 @@ func nameSize(s string) int { return (nameText + len(s) + 7) &^ 7 }
 func (l *Ledger) base() int    { return recordsAt + int(*l.word(wordHalf))*halfSize }
 func (l *Ledger) end() *uint64 { return l.word(wordEnd0 + 8*int(*l.word(wordHalf))) }
 
-// makeRoom has place for size more bytes of records; l.mu is held.
-func (l *Ledger) makeRoom(size int) error {
+// makeRoom has place for size more bytes of records and for names, of which it refuses those that Open would; l.mu is
+// held.
+func (l *Ledger) makeRoom(size int, names ...string) error {
+	for _, s := range names {
+		if len(s) > maxName {
+			return fmt.Errorf("%w: name of %d bytes, at most %d", ErrFull, len(s), maxName)
+		}
+		size += nameSize(s)
+	}
 	end := int(*l.end())
 	if end > compactFrom && end > 4*l.live || end+size > halfSize {
 		l.compact()
@@ -150,11 +158,17 @@ func (l *Ledger) loadRecord(p, size int) error {
 		if *l.word(p + nodeLookups) == 0 {
 			return nil
 		}
+		if id <= rootID || id >= *l.word(wordNextID) || l.nodes[id] != nil {
+			return fmt.Errorf("open connection state: %w: node %d", ErrDamaged, id)
+		}
 		n := &Node{
 			ID: id, Key: Key{*l.word(p + nodeIno), *l.word(p + nodeGen), uint32(*l.word(p + nodeType))},
 			Size: *l.word(p + nodeBytes), MTime: int64(*l.word(p + nodeMTime)), Tree: *l.word(p + nodeTree), off: p,
 		}
-		l.nodes[id], l.keys[n.Key] = n, id
+		l.nodes[id] = n
+		if l.mem[p+recordLive] != 0 {
+			l.keys[n.Key] = id
+		}
 		l.live += size
 	case kind == kindName:
 		return l.loadName(p, size, id)

@@ -49,7 +49,7 @@ const (
 	wordStamp   = 24 // boot time of the last Stamp, in nanoseconds
 	wordSeq     = 32
 
-	entryState = 0 // 1 while it counts
+	entryState = 0 // stateFree and so on
 	entryKind  = 4
 	entryID    = 8
 	entrySeq   = 16
@@ -57,6 +57,10 @@ const (
 	entryPages = 28
 	entryMeta  = 32
 	entryBody  = 36
+
+	stateFree = 0
+	stateUsed = 1 // it counts
+	stateWipe = 2 // it is being filled, or wiped: a writer that is killed leaves it to be wiped
 )
 
 // DefaultSize and SmallSize are those of root's arena and of one under the usual limit for locked memory, in bytes.
@@ -198,7 +202,11 @@ func (a *Arena) load() {
 	a.index, a.used, a.spare = map[key]int{}, make([]uint64, (a.pages()+63)/64), nil
 	for i := entries - 1; i >= 0; i-- {
 		e := entriesAt + i*entrySize
-		if *a.word32(e + entryState) != 1 || !a.sound(e) {
+		state := *a.word32(e + entryState)
+		if state == stateWipe && a.sound(e) {
+			a.wipe(e)
+		}
+		if state != stateUsed || !a.sound(e) {
 			a.spare = append(a.spare, e)
 			continue
 		}

@@ -27,15 +27,16 @@ func (a *Arena) Put(k Kind, id uint64, meta, body []byte) error {
 	}
 	e := a.spare[len(a.spare)-1]
 	a.spare = a.spare[:len(a.spare)-1]
-	at := pagesAt + page*pageSize
-	copy(a.mem[at:], meta)
-	copy(a.mem[at+len(meta):], body)
 	a.mark(page, n, true)
 	*a.word(wordSeq)++
 	*a.word32(e + entryKind), *a.word(e + entryID), *a.word(e + entrySeq) = uint32(k), id, *a.word(wordSeq)
 	*a.word32(e + entryPage), *a.word32(e + entryPages) = uint32(page), uint32(n)
 	*a.word32(e + entryMeta), *a.word32(e + entryBody) = uint32(len(meta)), uint32(len(body))
-	atomic.StoreUint32(a.word32(e+entryState), 1)
+	atomic.StoreUint32(a.word32(e+entryState), stateWipe)
+	at := pagesAt + page*pageSize
+	copy(a.mem[at:], meta)
+	copy(a.mem[at+len(meta):], body)
+	atomic.StoreUint32(a.word32(e+entryState), stateUsed)
 	if old, ok := a.index[key{k, id}]; ok {
 		a.release(old)
 	}
@@ -45,13 +46,18 @@ func (a *Arena) Put(k Kind, id uint64, meta, body []byte) error {
 
 // release ends an entry and wipes what it held; a.mu is held.
 func (a *Arena) release(e int) {
-	page, n := int(*a.word32(e + entryPage)), int(*a.word32(e + entryPages))
-	at := pagesAt + page*pageSize
-	size := int(*a.word32(e + entryMeta)) + int(*a.word32(e + entryBody))
-	atomic.StoreUint32(a.word32(e+entryState), 0)
-	clear(a.mem[at : at+size])
-	a.mark(page, n, false)
+	a.wipe(e)
+	a.mark(int(*a.word32(e + entryPage)), int(*a.word32(e + entryPages)), false)
 	a.spare = append(a.spare, e)
+}
+
+// wipe ends an entry; that it has to be wiped stands there until it is.
+func (a *Arena) wipe(e int) {
+	atomic.StoreUint32(a.word32(e+entryState), stateWipe)
+	meta, body := a.parts(e)
+	clear(meta)
+	clear(body)
+	atomic.StoreUint32(a.word32(e+entryState), stateFree)
 }
 
 // Delete wipes an object; there need not be one.

@@ -28,7 +28,7 @@ func Peek(fd int, k Kind, id uint64) ([]byte, error) {
 	}
 	for i := range entries {
 		e := entriesAt + i*entrySize
-		if *a.word32(e + entryState) == 1 && a.sound(e) && Kind(*a.word32(e + entryKind)) == k && *a.word(e + entryID) == id {
+		if *a.word32(e + entryState) == stateUsed && a.sound(e) && Kind(*a.word32(e + entryKind)) == k && *a.word(e + entryID) == id {
 			_, body := a.parts(e)
 			return slices.Clone(body), nil
 		}
