@@ -33,6 +33,11 @@ var never = []struct {
 	{"internal/identity", []string{"internal/container", "github.com/docker/docker/client", "net", "net/http"}, "kernel facts stand without a runtime"},
 	{"internal/strictyaml", []string{"vault", "policy", "net", "os"}, "text in, values out"},
 	{"internal/credfile", []string{"policy", "refresh", "fs", "net", "net/http"}, "a format, without network"},
+	{"internal/keeper", []string{"vault", "policy", "refresh", "fs", "internal/config", "internal/broker", "internal/identity", "net", "net/http", "github.com/hanwen/go-fuse/v2/fuse"}, "it holds descriptors and knows nothing else"},
+	{"internal/fdstore", []string{"vault", "policy", "fs", "net", "net/http"}, "descriptors and messages"},
+	{"internal/ledger", []string{"vault", "policy", "fs", "net", "net/http", "internal/sealed"}, "memory of the connection, nothing secret"},
+	{"internal/sealed", []string{"vault", "policy", "fs", "net", "net/http"}, "memory, whatever it holds"},
+	{"internal/serve", []string{"vault", "policy", "refresh", "fs", "internal/broker", "internal/identity"}, "numbers of the protocol; no caller and no content"},
 	{"internal/broker", []string{"internal/config", "internal/container", "internal/daemon"}, "the broker gets its parts as interfaces"},
 }
 
@@ -48,12 +53,14 @@ var onlyIn = map[string][]string{
 	"github.com/zalando/go-keyring":           {"vault"},
 	"golang.org/x/oauth2":                     {"refresh"},
 	"github.com/distribution/reference":       {"policy"},
-	"github.com/coreos/go-systemd/v22/daemon": {"internal/daemon"},
+	"github.com/coreos/go-systemd/v22/daemon": {"cmd/"},
 }
 
 // goroutines lists the files with a go statement. Every other goroutine starts in an errgroup of some Run.
 var goroutines = map[string]string{
-	"internal/daemon/run.go": "waits for the mount's end, which has no context",
+	"internal/daemon/run.go":   "serves the mount, whose end no context brings about",
+	"internal/daemon/adopt.go": "waits for the keeper's death, which no context brings about",
+	"internal/serve/prove.go":  "serves in a process that ends with the proof",
 }
 
 // reveals lists the files that may take the bytes out of a vault.Secret.
@@ -69,6 +76,7 @@ var reveals = map[string]string{
 	"vault/slot_passphrase.go":     "wraps the vault key",
 	"refresh/grant.go":             "posts the refresh token",
 	"internal/credfile/render.go":  "renders the document",
+	"internal/broker/notes.go":     "keeps what is remembered of a tree in sealed memory",
 	"internal/broker/document.go":  "the tree's own members, sealed in the vault",
 	"internal/broker/surrogate.go": "derives surrogates",
 	"internal/broker/change.go":    "compares and keeps the tree's own members",

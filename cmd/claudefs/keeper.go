@@ -86,28 +86,6 @@ func serverEnvironment() []string {
 	return out
 }
 
-// reloadOnHangup has the daemon follow itself on SIGHUP, with the configuration and policy as they are then. The
-// returned function ends that.
-func reloadOnHangup(ctx context.Context, d *daemon.Daemon) func() {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	done := make(chan struct{})
-	go func() {
-		for {
-			select {
-			case <-hangup:
-				_ = d.HandOver(ctx, "/proc/self/exe") // status and the log say what came of it
-			case <-done:
-				return
-			}
-		}
-	}()
-	return func() {
-		signal.Stop(hangup)
-		close(done)
-	}
-}
-
 // become makes this process the next server: same process id, same descriptors. If the program is gone by now, the
 // present one follows itself.
 func become(program string, store *fdstore.Store) error {

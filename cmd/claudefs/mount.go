@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -122,11 +124,14 @@ func serveMount(ctx context.Context, e *env, opt *daemon.Options) error {
 		fmt.Fprintf(e.Stdout, "claudefs: ready: %s (policy %s)\n", opt.Mountpoint, opt.PolicyName)
 		readyToParent()
 	}
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
+	opt.Reload = reload
 	d, err := daemon.New(*opt)
 	if err != nil {
 		return err
 	}
-	defer reloadOnHangup(ctx, d)()
 	err = d.Run(ctx)
 	if next := d.Next(); next != "" {
 		return errors.Join(err, become(next, opt.Store))

@@ -48,6 +48,8 @@ type Options struct {
 	// Args is the command line without the program, for the next server. Stderr is where a keeper writes.
 	Args   []string
 	Stderr *os.File
+	// Reload has the daemon follow itself, with the configuration and policy as they are then.
+	Reload <-chan os.Signal
 	// Ready is called once, when the mount answers. Notice is for the user and may be empty; tookOver says that another
 	// server had the mount before.
 	Ready func(notice string, tookOver bool)

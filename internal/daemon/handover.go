@@ -54,6 +54,18 @@ func (d *Daemon) HandOver(ctx context.Context, binary string) error {
 	return nil
 }
 
+// followOnReload hands over to this same program on each signal. Status and the log say what came of it.
+func (d *Daemon) followOnReload(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-d.opt.Reload:
+			_ = d.HandOver(ctx, "/proc/self/exe")
+		}
+	}
+}
+
 // Next is the program that this process has to become after Run, "" for none.
 func (d *Daemon) Next() string {
 	if p := d.next.Load(); p != nil {

@@ -72,7 +72,7 @@ func New(cfg Config) (*Keeper, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	k := &Keeper{cfg: cfg, held: holder{}, status: Status{State: Starting, PID: os.Getpid(), Since: time.Now()}}
+	k := &Keeper{cfg: cfg, held: holder{}, status: Status{State: Starting, PID: os.Getpid(), Start: startTime(os.Getpid()), Since: time.Now()}}
 	return k, nil
 }
 

@@ -22,7 +22,6 @@ type server struct {
 	socket   int
 	messages chan message
 	exited   chan syscall.WaitStatus
-	wake     [2]int // a pipe that ends receive
 
 	ready    bool // it has said that the mount answers
 	stopping bool // it has said that it ends on purpose
@@ -36,6 +35,12 @@ type message struct {
 
 // start runs the program as server. Its descriptors are 3 and up, the keeper's socket first.
 func start(cfg *Config, program *os.File, held holder, end string) (*server, error) {
+	// Above all that the child is given: it would be overwritten there before it is run.
+	high, err := unix.FcntlInt(program.Fd(), unix.F_DUPFD_CLOEXEC, maxHeld+16)
+	if err != nil {
+		return nil, fmt.Errorf("start server: %w", err)
+	}
+	defer unix.Close(high)
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("start server: %w", err)
@@ -49,12 +54,6 @@ func start(cfg *Config, program *os.File, held holder, end string) (*server, err
 		list = append(list, name+":"+strconv.Itoa(3+len(files)))
 		files = append(files, held[name])
 	}
-	// Above all that the child is given: it would be overwritten there before it is run.
-	high, err := unix.FcntlInt(program.Fd(), unix.F_DUPFD_CLOEXEC, maxHeld+16)
-	if err != nil {
-		return nil, fmt.Errorf("start server: %w", err)
-	}
-	defer unix.Close(high)
 	cmd := exec.Command("/proc/self/fd/"+strconv.Itoa(high), cfg.Args...)
 	cmd.Args[0] = "claudefs"
 	cmd.Env = append(append([]string{}, cfg.Env...), fdstore.Var+"="+strings.Join(list, ","), fdstore.EndVar+"="+end)

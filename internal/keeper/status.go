@@ -1,10 +1,13 @@
 package keeper
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -24,6 +27,7 @@ const (
 type Status struct {
 	SchemaVersion int       `json:"schemaVersion"`
 	PID           int       `json:"pid"`
+	Start         uint64    `json:"start"` // of the process, in clock ticks since boot: with the PID it is unmistakable
 	State         State     `json:"state"`
 	Since         time.Time `json:"since"`
 	Server        int       `json:"server"` // process id
@@ -33,6 +37,24 @@ type Status struct {
 	Message       string    `json:"message,omitempty"` // what the last server said before it ended
 
 	path string
+}
+
+// Alive reports whether the keeper that wrote this still runs.
+func (s *Status) Alive() bool { return s.Start != 0 && startTime(s.PID) == s.Start }
+
+// startTime is field 22 of /proc/PID/stat, 0 for no such process.
+func startTime(pid int) uint64 {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0
+	}
+	// The name in parentheses may hold anything; nothing behind it has another one.
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	if len(fields) < 20 {
+		return 0
+	}
+	start, _ := strconv.ParseUint(fields[19], 10, 64)
+	return start
 }
 
 // FileName is the status file's name in the runtime directory.
