@@ -57,8 +57,9 @@ authserver: ## tests of the authorization servers that e2e uses
 bench: build ## the figures of docs/performance.md
 	$(GO) run ./test/bench -claudefs bin/claudefs
 
-soak: ## hours of readers, rotations and faults: SOAK=1h by default
-	SOAK=$${SOAK:-1h} $(GO) test -tags e2e -count=1 -timeout 26h -run TestSoak -v ./test/e2e
+soak: ## hours of readers, rotations and faults (SOAK=1h), 1,000 kills (KILLS) and 50 upgrades of the server
+	SOAK=$${SOAK:-1h} KILLS=$${KILLS:-1000} $(GO) test -tags e2e -count=1 -timeout 26h \
+		-run '^(TestServerKills|TestUpgradesUnderLoad|TestClientsThroughKills|TestSoak)$$' -v ./test/e2e
 
 gen: build ## man pages and completions into dist/
 	bin/claudefs gen dist

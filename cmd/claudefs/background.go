@@ -64,7 +64,7 @@ func awaitReady(ctx context.Context, e *env, cmd *exec.Cmd, ready io.Reader, log
 // childError is the end of a daemon that has printed its own error.
 type childError struct{ code int }
 
-func (e childError) Error() string { return "the daemon did not start; its messages are above" }
+func (e childError) Error() string { return fmt.Sprintf("the daemon ended with exit code %d", e.code) }
 
 // foreground drops --daemon. Its variable is overridden where the command is started.
 func foreground(args []string) []string {

@@ -83,7 +83,8 @@ func exitCode(err error) int {
 
 // printError writes the one error and the one next command.
 func printError(w io.Writer, err error) {
-	if err == nil {
+	var child childError
+	if err == nil || errors.As(err, &child) { // the child has said what there is to say
 		return
 	}
 	fmt.Fprintf(w, "claudefs: error: %v\n", err)

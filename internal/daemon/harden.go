@@ -3,6 +3,7 @@ package daemon
 import (
 	"fmt"
 	"os"
+	"runtime/debug"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,10 +34,13 @@ const (
 // stayResident keeps the process's memory from going away and has new memory there from the start. A process that is
 // killed while the kernel copies a request to a page that is not there yet takes the request with it: the caller sees
 // EIO, and nothing sends it again. Secrets do not go to swap either. It comes after the large sparse mappings, which
-// must not be filled.
-func stayResident() {
+// must not be filled, and after a first start has given back what deriving a key from a passphrase took (128 MiB).
+func stayResident(first bool) {
 	if !mayLock() {
 		return // with a limit, memory that is needed later could not be had
+	}
+	if first {
+		debug.FreeOSMemory()
 	}
 	if unix.Mlockall(unix.MCL_CURRENT|unix.MCL_ONFAULT) != nil || unix.Mlockall(unix.MCL_FUTURE) != nil {
 		return

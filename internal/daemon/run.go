@@ -37,7 +37,6 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		return err
 	}
 	undo.push(d.closeCarry)
-	stayResident()
 	if err := d.prepare(); err != nil {
 		return err
 	}
@@ -64,6 +63,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	if err := d.build(); err != nil {
 		return err
 	}
+	stayResident(d.carry.device < 0)
 	undo.push(func() error { d.tokens.Drain(); return nil }) // after the mount is gone, before the vault is locked
 	return d.serve(ctx, server, notice, undo)
 }
