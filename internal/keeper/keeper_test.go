@@ -112,13 +112,27 @@ func serveMount(dir string) int {
 	if err != nil {
 		return 1
 	}
-	_ = store.Notify("X_CLAUDEFS_STATE="+dir+"/"+keeper.FileName, "READY=1")
+	_ = store.Notify("X_CLAUDEFS_STATE="+dir+"/"+keeper.FileName, "WATCHDOG_USEC=2000000", "READY=1")
+	if exists(dir + "/watched") {
+		go beat(store, s)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	<-ctx.Done()
 	_ = store.Notify("STOPPING=1")
 	_ = syscall.Unmount(mnt, syscall.MNT_DETACH)
 	return 0
+}
+
+// beat is the daemon's heartbeat, four times as fast.
+func beat(store *fdstore.Store, s *serve.Server) {
+	for range time.Tick(250 * time.Millisecond) {
+		sign := "WATCHDOG=1"
+		if s.Stuck() {
+			sign = "WATCHDOG=trigger"
+		}
+		_ = store.Notify(sign)
+	}
 }
 
 func exists(path string) bool {
@@ -343,6 +357,24 @@ func TestResend(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Fatal("the caller hangs")
+	}
+}
+
+// A server that knows that a request does not end says so, writes down where it hangs, and is replaced.
+func TestHungRequest(t *testing.T) {
+	m := start(t, "watched")
+	if out, took := m.cat("block"); out != "plain\n" || took < 500*time.Millisecond {
+		t.Errorf("got %q after %v", out, took)
+	}
+	if s := m.status(); s.Restarts != 1 || !strings.Contains(s.LastEnd, "did not answer") {
+		t.Errorf("status %+v", s)
+	}
+	if !strings.Contains(m.logText(), "(*root).Lookup") {
+		t.Error("the log does not show where it hung")
+	}
+	time.Sleep(time.Second) // a server without requests is left alone
+	if s := m.status(); s.Restarts != 1 {
+		t.Errorf("an idle server was replaced: %+v", s)
 	}
 }
 
