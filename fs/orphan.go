@@ -51,19 +51,27 @@ func (n *stateNode) preserve() {
 	if n.tree.cfg.Orphans == nil || n.StableAttr().Mode != regular {
 		return
 	}
-	n.mu.Lock()
-	var fd int
-	open := len(n.handles) > 0 && !n.kept
-	if open {
-		fd, n.kept = n.handles[0].fd(), true
+	fd, err := n.firstOpen()
+	if err == nil && fd >= 0 {
+		err = n.tree.cfg.Orphans.Keep(orphanName(n.key()), fd)
+		_ = unix.Close(fd)
 	}
-	n.mu.Unlock()
-	if !open {
-		return
-	}
-	if err := n.tree.cfg.Orphans.Keep(orphanName(n.key()), fd); err != nil {
+	if err != nil {
 		n.tree.cfg.Log.Warn("Deleted open file would not outlive the server", "tree", n.tree.name, "err", err)
 	}
+}
+
+// firstOpen returns a descriptor of its own for an open file that is not kept yet, -1 for none. A handle may be closed at
+// any time, and its number then means another file.
+func (n *stateNode) firstOpen() (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.handles) == 0 || n.kept {
+		return -1, nil
+	}
+	fd, err := unix.FcntlInt(uintptr(n.handles[0].fd()), unix.F_DUPFD_CLOEXEC, 3)
+	n.kept = err == nil
+	return fd, err
 }
 
 // relinquish drops what preserve kept; the last handle is closed.

@@ -67,7 +67,7 @@ while :; do
 		[ "$now" = "$last" ] || echo "   [$name] $now, valid for $((end / 1000 - $(date +%s))) s"
 		last=$now
 	else
-		echo "   [$name] refused"
+		echo "   [$name] refused" | tee -a "$3"
 	fi
 	sleep 0.5
 done
@@ -109,17 +109,26 @@ sleep 2
 echo "   -- now wait for the rotation that claudefs does by itself, 6 s before the token ends"
 sleep 24
 
-say "4. A reader that is not the container: root on the host"
+say "4. kill -9 of the server, and an upgrade: the readers notice nothing"
+server() { "$claudefs" status --json | jq .pid; }
+before=$(server)
+kill -KILL "$before"
+for _ in $(seq 200); do [ "$(server)" != "$before" ] && break; sleep 0.05; done
+"$claudefs" upgrade | sed 's/^/   /'
+"$claudefs" status | grep -E '^(daemon|keeper)' | sed 's/^/   /'
+sleep 2
+
+say "5. A reader that is not the container: root on the host"
 if cat "$mnt/web/.credentials.json" 2>&1; then echo "demo: root on the host read the file" >&2; exit 1; fi
 
-say "5. claudefs status"
+say "6. claudefs status"
 "$claudefs" status
 
-say "6. claudefs audit (last lines), claudefs audit verify"
+say "7. claudefs audit (last lines), claudefs audit verify"
 "$claudefs" audit | tail -6
 "$claudefs" audit verify
 
-say "7. Nothing in clear on disk: looking for tokens in everything that claudefs wrote"
+say "8. Nothing in clear on disk: looking for tokens in everything that claudefs wrote"
 if grep -rlE 'sk-ant-o[ar]t01-[0-9a-f]{48}' "$dir/state" "$dir/run" "$dir/audit.jsonl"; then
 	echo "demo: a token is on disk" >&2
 	exit 1

@@ -3,7 +3,10 @@ package daemon
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
+	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,12 +28,6 @@ func harden() error {
 	return nil
 }
 
-// bufferSize is that of go-fuse's buffers for requests, about; buffers is how many are touched beforehand.
-const (
-	bufferSize = 136 << 10
-	buffers    = 32
-)
-
 // stayResident keeps the process's memory from going away and has new memory there from the start. A process that is
 // killed while the kernel copies a request to a page that is not there yet takes the request with it: the caller sees
 // EIO, and nothing sends it again. Secrets do not go to swap either. It comes after the large sparse mappings, which
@@ -45,15 +42,29 @@ func stayResident(first bool) {
 	if unix.Mlockall(unix.MCL_CURRENT|unix.MCL_ONFAULT) != nil || unix.Mlockall(unix.MCL_FUTURE) != nil {
 		return
 	}
-	// The heap has untouched memory already: use it once, in pieces as large as the buffers that will take it.
-	touched := make([][]byte, buffers)
-	for i := range touched {
-		b := make([]byte, bufferSize)
-		for p := 0; p < len(b); p += os.Getpagesize() {
-			b[p] = 1
-		}
-		touched[i] = b
+	fillHeap()
+}
+
+// arenaSize is how the runtime divides the heap's addresses.
+const arenaSize = 64 << 20
+
+// fillHeap has every page of the heap there that the runtime has got so far.
+func fillHeap() {
+	anchor := make([]byte, 64<<10) // too large for a stack
+	base := uintptr(unsafe.Pointer(&anchor[0])) &^ (arenaSize - 1)
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		return
 	}
+	for line := range strings.Lines(string(maps)) {
+		var from, to uintptr
+		var mode string
+		if n, _ := fmt.Sscanf(line, "%x-%x %s", &from, &to, &mode); n != 3 || mode != "rw-p" || from < base || to > base+arenaSize {
+			continue
+		}
+		_, _, _ = unix.Syscall(unix.SYS_MADVISE, from, to-from, unix.MADV_POPULATE_WRITE) // Linux 5.14
+	}
+	runtime.KeepAlive(anchor)
 }
 
 // mayLock reports whether the process has CAP_IPC_LOCK, and so no limit for locked memory.
