@@ -47,6 +47,10 @@ missing() {
   have mount && have umount || echo mount
   have ip || echo iproute2
   have jq || echo jq
+  # A private systemd runs the shipped unit; it needs a terminal of its own for its log.
+  [[ -x /lib/systemd/systemd ]] && have systemctl || echo systemd
+  have script || echo bsdutils
+  have pgrep || echo procps
   have node || echo nodejs
   # npm fetches the real client. NodeSource's nodejs brings its own npm, and
   # conflicts with Debian's package, so look for the command.

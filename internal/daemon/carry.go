@@ -31,14 +31,28 @@ type carry struct {
 func inherit(store *fdstore.Store) (*carry, error) {
 	c := &carry{store: store, device: -1}
 	if fd, ok := store.Take(fdstore.Device); ok {
-		c.device = fd
+		if connected(fd) {
+			c.device = fd
+		} else {
+			_ = unix.Close(fd) // unmounted, or aborted, while no server ran
+		}
 	}
 	if store.Kind() == fdstore.None {
 		var err error
 		c.sealed, err = sealed.New()
 		return c, err
 	}
+	if c.device < 0 {
+		c.forget() // left by a server that was killed before it mounted, or after it unmounted
+	}
 	return c, errors.Join(c.openLedger(), c.openSealed())
+}
+
+// connected reports whether the connection of a FUSE device has not ended.
+func connected(device int) bool {
+	fds := []unix.PollFd{{Fd: int32(device), Events: unix.POLLIN}}
+	_, err := unix.Poll(fds, 0)
+	return err == nil && fds[0].Revents&unix.POLLERR == 0
 }
 
 func (c *carry) openLedger() (err error) {
@@ -90,6 +104,18 @@ func (d *Daemon) closeCarry() error {
 		errs = append(errs, c.ledger.Close())
 	}
 	return errors.Join(append(errs, c.sealed.Close())...)
+}
+
+// forget empties systemd's store: it keeps what it has until it is told, and would hand the next server a connection that
+// has ended. The device goes first, for without it nothing is taken over. A keeper of our own ends with the mount.
+func (c *carry) forget() {
+	if c.store.Kind() != fdstore.Systemd {
+		return
+	}
+	c.store.Drop(fdstore.Device)
+	for _, name := range c.store.Names() {
+		c.store.Drop(name)
+	}
 }
 
 // device returns the device of the mount: the one of an earlier server, or that of a new mount.

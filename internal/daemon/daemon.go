@@ -70,6 +70,8 @@ type Daemon struct {
 	accounts *accounts.Accounts
 	carry    *carry
 	mounted  *fs.Mounted
+	asked    atomic.Bool  // the mount is to end
+	signaled func() error // not nil after SIGTERM
 	// handing is held by a hand-over; next is what it leads to.
 	handing  sync.Mutex
 	next     atomic.Pointer[string]
@@ -185,8 +187,11 @@ func (d *Daemon) Accounts() *accounts.Accounts { return d.accounts }
 // ResetTree implements control.Daemon.
 func (d *Daemon) ResetTree(name string) error { return d.broker.Reset(name) }
 
-// Stop implements control.Daemon: Run ends as on SIGTERM.
-func (d *Daemon) Stop() { d.stop() }
+// Stop implements control.Daemon: Run unmounts and ends.
+func (d *Daemon) Stop() {
+	d.asked.Store(true)
+	d.stop()
+}
 
 // Vault implements control.Daemon.
 func (d *Daemon) Vault() control.Vault { return daemonVault{d} }

@@ -20,6 +20,7 @@ import (
 
 // Run mounts and serves until ctx ends, Stop is called, or the mount goes away. What was set up is undone in reverse.
 func (d *Daemon) Run(ctx context.Context) (err error) {
+	d.signaled = ctx.Err
 	ctx, d.stop = context.WithCancel(ctx)
 	defer d.stop()
 	d.since = time.Now()
@@ -55,7 +56,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		return err
 	}
 	undo.push(func() error {
-		if d.Next() == "" { // else the key waits for the next server
+		if !d.leaves() { // else the key waits for the next server
 			d.vault.Lock()
 		}
 		return nil
@@ -93,9 +94,10 @@ func (d *Daemon) serve(ctx context.Context, server *control.Server, notice strin
 	}
 	d.mounted = m
 	undo.push(func() error {
-		if d.Next() != "" {
+		if d.leaves() {
 			return nil
 		}
+		d.carry.forget() // first: killed in between, the mount ends with this process
 		return m.Close()
 	})
 	g, ctx := errgroup.WithContext(ctx)
@@ -128,7 +130,7 @@ func (d *Daemon) recordStart(tookOver bool) error {
 // recordEnd ends the service: for good, or for the next server, which finds no request half-done.
 func (d *Daemon) recordEnd(m *fs.Mounted) error {
 	e := audit.Event{Action: audit.ActionStop, Outcome: audit.Allowed}
-	if next := d.Next(); next != "" {
+	if d.leaves() {
 		pause, cancel := context.WithTimeout(context.Background(), pauseTimeout)
 		defer cancel()
 		m.Pause(pause.Done())
@@ -137,6 +139,13 @@ func (d *Daemon) recordEnd(m *fs.Mounted) error {
 		_ = d.carry.store.Notify("STOPPING=1")
 	}
 	return d.audit.Record(e)
+}
+
+// leaves reports whether the mount stays for another server: the one that this process becomes, or the one that systemd
+// starts in its place. systemd sends SIGTERM for a restart as for a stop; before a stop its unit has "claudefs unmount"
+// run.
+func (d *Daemon) leaves() bool {
+	return d.Next() != "" || d.carry.store.Kind() == fdstore.Systemd && d.signaled() != nil && !d.asked.Load()
 }
 
 // fsConfig is the file system over this daemon's parts.
@@ -205,7 +214,7 @@ func (d *Daemon) answer(ctx context.Context, m *fs.Mounted) error {
 	case <-ctx.Done():
 	case <-m.Done():
 		d.opt.Log.Info("Unmounted from outside", logkey.Mountpoint, d.opt.Mountpoint)
-		d.stop()
+		d.Stop()
 	}
 	return nil
 }

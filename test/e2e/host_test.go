@@ -50,11 +50,19 @@ type hostOptions struct {
 // newHost starts a claudefs and ends it, with a residue scan, when the test does.
 func newHost(t testing.TB, o hostOptions) *host {
 	t.Helper()
+	h, policy := makeHost(t, o)
+	h.start(append([]string{"--policy", policy}, o.args...)...)
+	return h
+}
+
+// makeHost makes the directories and the token endpoint of a host, and starts nothing. It returns the --policy as well.
+func makeHost(t testing.TB, o hostOptions) (h *host, policy string) {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "claudefs-host-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &host{t: t, dir: dir, log: logFile(filepath.Join(dir, "log")), mnt: filepath.Join(dir, "mnt"), config: filepath.Join(dir, "config.yaml")}
+	h = &host{t: t, dir: dir, log: logFile(filepath.Join(dir, "log")), mnt: filepath.Join(dir, "mnt"), config: filepath.Join(dir, "config.yaml")}
 	t.Cleanup(func() {
 		h.endAll()
 		h.dropKernelKey()
@@ -76,12 +84,11 @@ func newHost(t testing.TB, o hostOptions) *host {
 	if o.prepare != nil {
 		o.prepare(h)
 	}
-	policy := o.policy
+	policy = o.policy
 	if strings.Contains(policy, "\n") {
 		policy = h.write("policy.yaml", policy)
 	}
-	h.start(append([]string{"--policy", policy}, o.args...)...)
-	return h
+	return h, policy
 }
 
 func (h *host) write(name, text string) string {
