@@ -2,6 +2,7 @@ package serve
 
 import (
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -15,8 +16,8 @@ const rootID = 1
 // bound is a node that this process has met.
 type bound struct {
 	node  *ledger.Node
-	inner uint64 // the file system's id of it
-	refs  uint64 // lookups that the file system has counted
+	inner uint64        // the file system's id of it
+	refs  atomic.Uint64 // lookups that the file system has counted
 }
 
 // nodes translates the kernel's node ids into the file system's.
@@ -132,7 +133,7 @@ func (s *shim) release(inner uint64) {
 	s.nodes.mu.Lock()
 	b := s.nodes.inner[inner]
 	if b != nil {
-		b.refs++ // it goes with the node's own
+		b.refs.Add(1) // it goes with the node's own
 	}
 	s.nodes.mu.Unlock()
 	if b == nil {
@@ -147,7 +148,7 @@ func (s *shim) bind(n *ledger.Node, inner uint64) {
 		b = &bound{node: n, inner: inner}
 		s.nodes.byID[n.ID], s.nodes.inner[inner] = b, b
 	}
-	b.refs++
+	b.refs.Add(1)
 }
 
 func keyOf(out *fuse.EntryOut) ledger.Key {
@@ -160,6 +161,9 @@ func (s *shim) enter(parent uint64, name string, out *fuse.EntryOut, made bool) 
 	if out.NodeId == 0 {
 		return fuse.OK // a negative entry
 	}
+	if s.met(parent, name, out) {
+		return fuse.OK
+	}
 	n, met, st := s.note(parent, name, out, made)
 	if st == fuse.OK && met && len(s.ledger.Names(n)) > 1 {
 		// An earlier process gave it to the kernel, and this one meets it by a lookup of one of its names.
@@ -168,6 +172,19 @@ func (s *shim) enter(parent uint64, name string, out *fuse.EntryOut, made bool) 
 		s.reviveNames(n, 0)
 	}
 	return st
+}
+
+// met is enter for a node that this process knows already, the usual case, under the shared lock.
+func (s *shim) met(parent uint64, name string, out *fuse.EntryOut) bool {
+	s.nodes.mu.RLock()
+	defer s.nodes.mu.RUnlock()
+	b := s.nodes.inner[out.NodeId]
+	if b == nil || s.ledger.Again(b.node, ledger.Name{Parent: parent, Name: name}) != nil {
+		return false
+	}
+	b.refs.Add(1)
+	out.NodeId = b.node.ID
+	return true
 }
 
 // note is enter without the node's other names; met says that the kernel knew the node and this process did not.
@@ -237,6 +254,6 @@ func (s *shim) Forget(id, lookups uint64) {
 	}
 	s.nodes.mu.Unlock()
 	if b != nil {
-		s.fs.Forget(b.inner, b.refs)
+		s.fs.Forget(b.inner, b.refs.Load())
 	}
 }
