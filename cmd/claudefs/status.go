@@ -68,7 +68,7 @@ func printStatus(w io.Writer, s *control.Status) error {
 // statusWithoutServer says what a keeper knows of a server that does not come up.
 func statusWithoutServer(runtimeDir string, noDaemon error) error {
 	k, err := keeper.ReadStatus(runtimeDir)
-	if err != nil {
+	if err != nil || !k.Alive() {
 		return noDaemon // no keeper either
 	}
 	text := "requests wait"

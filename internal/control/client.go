@@ -157,8 +157,8 @@ func (c Client) dial(ctx context.Context) (net.Conn, error) {
 
 // kept reports whether a keeper holds the mount.
 func (c Client) kept() bool {
-	_, err := os.Stat(filepath.Join(filepath.Dir(c.Socket), keeper.FileName))
-	return err == nil
+	k, err := keeper.ReadStatus(filepath.Dir(c.Socket))
+	return err == nil && k.Alive()
 }
 
 func (c Client) comingBack(err error) bool {

@@ -92,7 +92,7 @@ func (k *Keeper) hear(s *server, m message, w *watchdog) {
 		k.renew(m.fd)
 	case store:
 		k.held.put(name, m.fd)
-	case remove:
+	case remove && name != fdstore.Exe: // the program that serves is replaced, never just dropped
 		k.held.drop(name)
 	case m.fd >= 0:
 		_ = os.NewFile(uintptr(m.fd), "stray").Close()

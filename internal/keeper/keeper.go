@@ -89,6 +89,9 @@ func (k *Keeper) Run(ctx context.Context, reload <-chan os.Signal) (code int, er
 	for try := 0; ; try++ {
 		s, err := k.begin(end)
 		if err != nil {
+			if k.held[fdstore.Device] == nil {
+				return 1, err // there is nothing to hold
+			}
 			k.cfg.Log.Error("Server cannot be started", "err", err)
 			s = nil
 		}

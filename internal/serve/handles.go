@@ -91,10 +91,12 @@ func (s *shim) reopen(inner, fh uint64) (uint64, fuse.Status) {
 	return out.Fh, fuse.OK
 }
 
-// use translates a request's handle in place.
-func (s *shim) use(h *fuse.InHeader, fh *uint64) (st fuse.Status) {
-	*fh, st = s.handle(h.NodeId, *fh)
-	return st
+// beginOpen is begin for a request on an open file or directory, whose handle it translates too.
+func (s *shim) beginOpen(h *fuse.InHeader, fh *uint64) (r request, st fuse.Status) {
+	if r, st = s.begin(h); st == fuse.OK {
+		*fh, st = s.handle(h.NodeId, *fh)
+	}
+	return r, st
 }
 
 // reopenAll opens every handle of a node, before its name goes: afterwards there would be nothing to open.

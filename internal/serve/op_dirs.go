@@ -22,12 +22,9 @@ func (s *shim) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOu
 
 // ReadDir implements fuse.RawFileSystem.
 func (s *shim) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
-	r, st := s.begin(&in.InHeader)
+	r, st := s.beginOpen(&in.InHeader, &in.Fh)
 	defer s.end(r)
 	if st != fuse.OK {
-		return st
-	}
-	if st := s.use(&in.InHeader, &in.Fh); st != fuse.OK {
 		return st
 	}
 	return s.fs.ReadDir(cancel, in, out)
@@ -35,12 +32,9 @@ func (s *shim) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEnt
 
 // ReadDirPlus implements fuse.RawFileSystem: each entry is a lookup.
 func (s *shim) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
-	r, st := s.begin(&in.InHeader)
+	r, st := s.beginOpen(&in.InHeader, &in.Fh)
 	defer s.end(r)
 	if st != fuse.OK {
-		return st
-	}
-	if st := s.use(&in.InHeader, &in.Fh); st != fuse.OK {
 		return st
 	}
 	if st := s.fs.ReadDirPlus(cancel, in, out); st != fuse.OK {
@@ -70,12 +64,9 @@ func (s *shim) enterList(parent uint64, list []byte) {
 
 // FsyncDir implements fuse.RawFileSystem.
 func (s *shim) FsyncDir(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
-	r, st := s.begin(&in.InHeader)
+	r, st := s.beginOpen(&in.InHeader, &in.Fh)
 	defer s.end(r)
 	if st != fuse.OK {
-		return st
-	}
-	if st := s.use(&in.InHeader, &in.Fh); st != fuse.OK {
 		return st
 	}
 	return s.fs.FsyncDir(cancel, in)

@@ -36,6 +36,11 @@ func (s *shim) openMade(in *fuse.CreateIn, name string, out *fuse.CreateOut) fus
 	if st := s.lookupMade(in.NodeId, name, &out.EntryOut); st != fuse.OK {
 		return st
 	}
+	if out.Attr.Uid != in.Uid {
+		// Fail closed: what the request made is its caller's, and this is opened without asking anybody.
+		s.release(out.NodeId)
+		return fuse.EACCES
+	}
 	r := begin(&Revival{})
 	defer r.end()
 	open := &fuse.OpenIn{InHeader: fuse.InHeader{NodeId: out.NodeId}, Flags: in.Flags &^ openOnce}
@@ -79,12 +84,9 @@ func (s *shim) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) 
 
 // Read implements fuse.RawFileSystem.
 func (s *shim) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
-	r, st := s.begin(&in.InHeader)
+	r, st := s.beginOpen(&in.InHeader, &in.Fh)
 	defer s.end(r)
 	if st != fuse.OK {
-		return nil, st
-	}
-	if st := s.use(&in.InHeader, &in.Fh); st != fuse.OK {
 		return nil, st
 	}
 	return s.fs.Read(cancel, in, buf)
@@ -92,12 +94,9 @@ func (s *shim) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.R
 
 // Write implements fuse.RawFileSystem.
 func (s *shim) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
-	r, st := s.begin(&in.InHeader)
+	r, st := s.beginOpen(&in.InHeader, &in.Fh)
 	defer s.end(r)
 	if st != fuse.OK {
-		return 0, st
-	}
-	if st := s.use(&in.InHeader, &in.Fh); st != fuse.OK {
 		return 0, st
 	}
 	return s.fs.Write(cancel, in, data)
@@ -111,11 +110,8 @@ func (s *shim) Writev(<-chan struct{}, *fuse.WriteIn, [][]byte) (uint32, fuse.St
 // Flush implements fuse.RawFileSystem. It is what publishes a credential that was written in place; published again, it
 // changes nothing.
 func (s *shim) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
-	r, st := s.begin(&in.InHeader)
+	r, st := s.beginOpen(&in.InHeader, &in.Fh)
 	defer s.end(r)
-	if st == fuse.OK {
-		st = s.use(&in.InHeader, &in.Fh)
-	}
 	switch st {
 	case fuse.OK:
 		return s.fs.Flush(cancel, in)
@@ -127,12 +123,9 @@ func (s *shim) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
 
 // Fsync implements fuse.RawFileSystem.
 func (s *shim) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
-	r, st := s.begin(&in.InHeader)
+	r, st := s.beginOpen(&in.InHeader, &in.Fh)
 	defer s.end(r)
 	if st != fuse.OK {
-		return st
-	}
-	if st := s.use(&in.InHeader, &in.Fh); st != fuse.OK {
 		return st
 	}
 	return s.fs.Fsync(cancel, in)
@@ -140,12 +133,9 @@ func (s *shim) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 
 // Fallocate implements fuse.RawFileSystem.
 func (s *shim) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
-	r, st := s.begin(&in.InHeader)
+	r, st := s.beginOpen(&in.InHeader, &in.Fh)
 	defer s.end(r)
 	if st != fuse.OK {
-		return st
-	}
-	if st := s.use(&in.InHeader, &in.Fh); st != fuse.OK {
 		return st
 	}
 	return s.fs.Fallocate(cancel, in)
@@ -153,12 +143,9 @@ func (s *shim) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Stat
 
 // Lseek implements fuse.RawFileSystem.
 func (s *shim) Lseek(cancel <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) fuse.Status {
-	r, st := s.begin(&in.InHeader)
+	r, st := s.beginOpen(&in.InHeader, &in.Fh)
 	defer s.end(r)
 	if st != fuse.OK {
-		return st
-	}
-	if st := s.use(&in.InHeader, &in.Fh); st != fuse.OK {
 		return st
 	}
 	return s.fs.Lseek(cancel, in, out)
@@ -166,12 +153,9 @@ func (s *shim) Lseek(cancel <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOu
 
 // CopyFileRange implements fuse.RawFileSystem.
 func (s *shim) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) (uint32, fuse.Status) {
-	r, st := s.begin(&in.InHeader)
+	r, st := s.beginOpen(&in.InHeader, &in.FhIn)
 	defer s.end(r)
 	if st != fuse.OK {
-		return 0, st
-	}
-	if st := s.use(&in.InHeader, &in.FhIn); st != fuse.OK {
 		return 0, st
 	}
 	if in.NodeIdOut, st = s.resolve(in.NodeIdOut); st != fuse.OK {
