@@ -74,8 +74,12 @@ func (n *stateNode) firstOpen() (int, error) {
 	return fd, err
 }
 
-// relinquish drops what preserve kept; the last handle is closed.
+// relinquish drops what preserve kept; the last handle of this process is closed. The kernel may have others, which an
+// earlier one opened and nobody used since.
 func (n *stateNode) relinquish() {
+	if l := n.tree.cfg.Ledger; l != nil && l.OpenFiles(l.Find(n.key())) > 0 {
+		return
+	}
 	n.mu.Lock()
 	kept := n.kept
 	n.kept = false

@@ -81,7 +81,8 @@ func (b *Broker) facts(ctx context.Context, s *identity.Subject) (*identity.Fact
 		// look like this. What it may do is not known, so a rule that has to know refuses it.
 		return nil, errors.New("no runtime knows the container: its cgroup names none")
 	}
-	f, err := b.cfg.Runtime.Inspect(ctx, s.Container)
+	// A signal to the caller must not leave the container unknown: that would be a refusal.
+	f, err := b.cfg.Runtime.Inspect(context.WithoutCancel(ctx), s.Container)
 	if err != nil {
 		return nil, fmt.Errorf("ask container runtime: %w", err)
 	}

@@ -81,9 +81,9 @@ type engine struct {
 	err   error
 }
 
-func (e *engine) Inspect(_ context.Context, id string) (*identity.Facts, error) {
-	if e.err != nil {
-		return nil, e.err
+func (e *engine) Inspect(ctx context.Context, id string) (*identity.Facts, error) {
+	if err := errors.Join(e.err, ctx.Err()); err != nil {
+		return nil, err
 	}
 	f, ok := e.facts[id]
 	if !ok {

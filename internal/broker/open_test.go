@@ -233,6 +233,22 @@ func TestOpenWithoutRuntime(t *testing.T) {
 	w.open(t, c, "web")
 }
 
+// A signal to the reader while the runtime is asked is no refusal.
+func TestOpenInterrupted(t *testing.T) {
+	w := newWorld(t, "isolated")
+	w.login(t, "web")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := w.Open(ctx, w.container("web", "web"), "web"); err != nil && !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	for _, e := range w.log.since() {
+		if e.Outcome == audit.Denied {
+			t.Errorf("a refusal is recorded: %s", e.Reason)
+		}
+	}
+}
+
 func TestTokenStates(t *testing.T) {
 	down := refreshtest.Fault{Status: 429}
 	for _, tt := range []struct {

@@ -1,6 +1,8 @@
 package keeper
 
 import (
+	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"slices"
@@ -14,22 +16,29 @@ import (
 // maxHeld bounds the descriptors that are kept.
 const maxHeld = 512
 
+var (
+	errNoDescriptor = errors.New("no descriptor came along")
+	errFull         = fmt.Errorf("%d are kept already", maxHeld)
+)
+
 // holder is the descriptors that are kept, by name.
 type holder map[string]*os.File
 
 func (h holder) names() []string { return slices.Sorted(maps.Keys(h)) }
 
-func (h holder) put(name string, fd int) {
+// put keeps a descriptor, which it closes when there is no room for another.
+func (h holder) put(name string, fd int) error {
 	if fd < 0 {
-		return
+		return errNoDescriptor
 	}
 	f := os.NewFile(uintptr(fd), name)
 	if len(h) >= maxHeld && h[name] == nil {
 		_ = f.Close()
-		return
+		return errFull
 	}
 	h.drop(name)
 	h[name] = f
+	return nil
 }
 
 func (h holder) drop(name string) {
@@ -39,10 +48,12 @@ func (h holder) drop(name string) {
 	}
 }
 
-func (h holder) adopt(held map[string]int) {
+func (h holder) adopt(held map[string]int) error {
+	var errs []error
 	for name, fd := range held {
-		h.put(name, fd)
+		errs = append(errs, h.put(name, fd))
 	}
+	return errors.Join(errs...)
 }
 
 func (h holder) close() {
@@ -91,7 +102,9 @@ func (k *Keeper) hear(s *server, m message, w *watchdog) {
 	case store && name == fdstore.Exe:
 		k.renew(m.fd)
 	case store:
-		k.held.put(name, m.fd)
+		if err := k.held.put(name, m.fd); err != nil {
+			k.cfg.Log.Warn("Descriptor is not kept; it ends with the server", "name", name, "err", err)
+		}
 	case remove && name != fdstore.Exe: // the program that serves is replaced, never just dropped
 		k.held.drop(name)
 	case m.fd >= 0:

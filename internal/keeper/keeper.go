@@ -120,7 +120,9 @@ func (k *Keeper) Run(ctx context.Context, reload <-chan os.Signal) (code int, er
 // begin adopts or starts a server.
 func (k *Keeper) begin(end string) (*server, error) {
 	if k.cfg.Adopt != nil && k.status.Restarts == 0 && k.status.Server == 0 {
-		k.held.adopt(k.cfg.Adopt.Held)
+		if err := k.held.adopt(k.cfg.Adopt.Held); err != nil {
+			k.cfg.Log.Warn("Some descriptors are not kept; they end with the server", "err", err)
+		}
 		k.status.Server = k.cfg.Adopt.PID
 		return adopt(k.cfg.Adopt)
 	}

@@ -66,7 +66,7 @@ func (k *Keeper) note(e ending) {
 	if e.self || e.neverServed {
 		k.cfg.Log.Error("Server ended; another one is started", "reason", e.reason, "message", k.status.Message)
 	} else {
-		k.cfg.Log.Warn("Server ended; another one is started", "reason", e.reason)
+		k.cfg.Log.Warn("Server ended; another one is started", "reason", e.reason, "held", len(k.held))
 	}
 }
 

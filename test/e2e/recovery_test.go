@@ -240,8 +240,9 @@ func oomKill(t *testing.T, pid int) {
 	t.Cleanup(func() { _ = os.Remove(group) })
 	err := errors.Join(
 		os.WriteFile(filepath.Join(group, "memory.swappiness"), []byte("0"), 0o644),
-		os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0o644),
+		// Before the process: a limit that its locked memory exceeds already cannot be set on cgroup v1.
 		os.WriteFile(filepath.Join(group, limit), []byte("1000000"), 0o644),
+		os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0o644),
 	)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -177,8 +178,20 @@ func TestServerKills(t *testing.T) {
 	if h.tokens.Lost() > 0 {
 		t.Error("the login is lost")
 	}
-	t.Logf("%d kills, %d rotations", n, h.tokens.Grants())
+	t.Logf("%d kills, %d rotations, at most %d descriptors kept", n, h.tokens.Grants(), h.mostHeld())
 }
+
+// mostHeld is how many descriptors the keeper held at most when a server ended.
+func (h *host) mostHeld() int {
+	most := 0
+	for _, m := range heldLog.FindAllStringSubmatch(h.log.String(), -1) {
+		n, _ := strconv.Atoi(m[1])
+		most = max(most, n)
+	}
+	return most
+}
+
+var heldLog = regexp.MustCompile(`held=(\d+)`)
 
 var loadProgram string // the built test/load
 
