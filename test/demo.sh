@@ -15,10 +15,10 @@ cleanup() {
 	trap - EXIT INT TERM
 	((${#containers[@]} == 0)) || docker rm -f "${containers[@]}" >/dev/null 2>&1 || true
 	((${#containers[@]} == 0)) || docker rmi -f claudefs-demo:1 >/dev/null 2>&1 || true
-	"$claudefs" unmount >/dev/null 2>&1 || true
 	# KILL: unshare ignores TERM while its child runs, and takes the child with it.
 	for p in "${pids[@]}"; do kill -KILL "$p" 2>/dev/null || true; done
 	for p in "${pids[@]}"; do wait "$p" 2>/dev/null || true; done
+	"$claudefs" unmount >/dev/null 2>&1 || true
 	rm -rf --one-file-system "$dir"
 	exit "$rc"
 }
@@ -67,7 +67,7 @@ while :; do
 		[ "$now" = "$last" ] || echo "   [$name] $now, valid for $((end / 1000 - $(date +%s))) s"
 		last=$now
 	else
-		echo "   [$name] refused" | tee -a "$3"
+		echo "   [$name] refused"
 	fi
 	sleep 0.5
 done
@@ -77,14 +77,14 @@ start_container() { # tree
 	containers+=("claudefs-demo-$$-$1")
 	docker run -d --name "claudefs-demo-$$-$1" --network none --stop-signal KILL -v "$dir/reader.sh:/reader.sh:ro" \
 		--mount "type=bind,src=$mnt/$1,dst=/root/.claude" claudefs-demo:1 sh /reader.sh /root/.claude "$1" >/dev/null
-	docker logs -f "claudefs-demo-$$-$1" 2>&1 &
+	docker logs -f "claudefs-demo-$$-$1" > >(tee -a "$dir/seen") 2>&1 &
 	pids+=($!)
 }
 start_namespace() { # tree
 	mkdir -p "$dir/ns-$1"
 	# The tree is bound to its place and the mount itself taken away, as a container runtime does it.
 	unshare --mount --pid --fork --kill-child --mount-proc --propagation private sh -c \
-		'mount --bind "$1/$2" "$3" && umount -l "$1" && exec sh "$4" "$3" "$2"' demo "$mnt" "$1" "$dir/ns-$1" "$dir/reader.sh" &
+		'mount --bind "$1/$2" "$3" && umount -l "$1" && exec sh "$4" "$3" "$2"' demo "$mnt" "$1" "$dir/ns-$1" "$dir/reader.sh" > >(tee -a "$dir/seen") 2>&1 &
 	pids+=($!)
 }
 
@@ -117,6 +117,7 @@ for _ in $(seq 200); do [ "$(server)" != "$before" ] && break; sleep 0.05; done
 "$claudefs" upgrade | sed 's/^/   /'
 "$claudefs" status | grep -E '^(daemon|keeper)' | sed 's/^/   /'
 sleep 2
+if grep refused "$dir/seen"; then echo "demo: a reader was refused" >&2; exit 1; fi
 
 say "5. A reader that is not the container: root on the host"
 if cat "$mnt/web/.credentials.json" 2>&1; then echo "demo: root on the host read the file" >&2; exit 1; fi

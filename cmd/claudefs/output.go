@@ -36,7 +36,7 @@ func in(t time.Time) string {
 		return "-"
 	}
 	d := time.Until(t).Round(time.Second)
-	if d >= 0 {
+	if d > 0 {
 		return "in " + d.String()
 	}
 	return (-d).String() + " ago"
