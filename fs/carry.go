@@ -17,6 +17,7 @@ type Orphans interface {
 	Drop(name string)
 	// Take returns a descriptor that an earlier server kept; it stays kept.
 	Take(name string) (fd int, ok bool)
+	Has(name string) bool
 	Names() []string
 }
 
@@ -51,6 +52,17 @@ func (c *Config) tidy() {
 		if c.Ledger.OpenFiles(c.Ledger.Find(k)) == 0 {
 			c.Orphans.Drop(name)
 		}
+	}
+}
+
+// closed drops what an earlier server kept for a handle that is closed now.
+func (c *Config) closed(h ledger.Handle, n *ledger.Node) {
+	if h.Object != 0 {
+		c.Sealed.Delete(sealed.KindSnapshot, uint64(h.Object))
+		c.Sealed.Delete(sealed.KindChange, uint64(h.Object))
+	}
+	if c.Ledger.OpenFiles(n.ID) == 0 {
+		c.Orphans.Drop(orphanName(n.Key))
 	}
 }
 

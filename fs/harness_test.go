@@ -200,6 +200,7 @@ type noOrphans struct{}
 
 func (noOrphans) Keep(string, int) error  { return nil }
 func (noOrphans) Drop(string)             {}
+func (noOrphans) Has(string) bool         { return false }
 func (noOrphans) Take(string) (int, bool) { return 0, false }
 func (noOrphans) Names() []string         { return nil }
 

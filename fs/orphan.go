@@ -51,41 +51,23 @@ func (n *stateNode) preserve() {
 	if n.tree.cfg.Orphans == nil || n.StableAttr().Mode != regular {
 		return
 	}
-	fd, err := n.firstOpen()
-	if err == nil && fd >= 0 {
-		err = n.tree.cfg.Orphans.Keep(orphanName(n.key()), fd)
-		_ = unix.Close(fd)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	name := orphanName(n.key())
+	if len(n.handles) == 0 || n.tree.cfg.Orphans.Has(name) {
+		return
 	}
-	if err != nil {
+	if err := n.tree.cfg.Orphans.Keep(name, n.handles[0].fd()); err != nil {
 		n.tree.cfg.Log.Warn("Deleted open file would not outlive the server", "tree", n.tree.name, "err", err)
 	}
 }
 
-// firstOpen returns a descriptor of its own for an open file that is not kept yet, -1 for none. A handle may be closed at
-// any time, and its number then means another file.
-func (n *stateNode) firstOpen() (int, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if len(n.handles) == 0 || n.kept {
-		return -1, nil
-	}
-	fd, err := unix.FcntlInt(uintptr(n.handles[0].fd()), unix.F_DUPFD_CLOEXEC, 3)
-	n.kept = err == nil
-	return fd, err
-}
-
-// relinquish drops what preserve kept; the last handle of this process is closed. The kernel may have others, which an
-// earlier one opened and nobody used since.
+// relinquish drops what preserve kept; the last handle of this process is closed, and n.mu held. The kernel may have
+// others, which an earlier process opened and nobody used since.
 func (n *stateNode) relinquish() {
-	if l := n.tree.cfg.Ledger; l != nil && l.OpenFiles(l.Find(n.key())) > 0 {
-		return
-	}
-	n.mu.Lock()
-	kept := n.kept
-	n.kept = false
-	n.mu.Unlock()
-	if kept {
-		n.tree.cfg.Orphans.Drop(orphanName(n.key()))
+	c := n.tree.cfg
+	if c.Orphans != nil && c.Ledger.OpenFiles(c.Ledger.Find(n.key())) == 0 {
+		c.Orphans.Drop(orphanName(n.key()))
 	}
 }
 
@@ -100,7 +82,7 @@ func (t *treeNode) reviveOrphan(ctx context.Context, n *ledger.Node, out *fuse.E
 		_ = unix.Close(fd)
 		return nil, fusefs.ToErrno(err)
 	}
-	s := &stateNode{tree: t, orphan: os.NewFile(uintptr(fd), "orphan"), kept: true}
+	s := &stateNode{tree: t, orphan: os.NewFile(uintptr(fd), "orphan")}
 	return t.NewInode(ctx, s, stable(&st)), 0
 }
 
@@ -114,8 +96,5 @@ func (n *stateNode) reopenOrphan(flags uint32) (int, error) {
 		return -1, unix.ESTALE
 	}
 	defer unix.Close(kept)
-	n.mu.Lock()
-	n.kept = true
-	n.mu.Unlock()
 	return unix.Open(procPath(kept), fileFlags(flags), 0)
 }

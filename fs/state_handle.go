@@ -85,11 +85,10 @@ func (h *stateHandle) Fsync(ctx context.Context, flags uint32) syscall.Errno {
 func (h *stateHandle) Release(ctx context.Context) syscall.Errno {
 	h.node.mu.Lock()
 	h.node.handles = slices.DeleteFunc(h.node.handles, func(o *stateHandle) bool { return o == h })
-	last := len(h.node.handles) == 0
-	h.node.mu.Unlock()
-	if last {
+	if len(h.node.handles) == 0 {
 		h.node.relinquish()
 	}
+	h.node.mu.Unlock()
 	return h.file.Release(ctx)
 }
 

@@ -30,7 +30,6 @@ type stateNode struct {
 
 	mu      sync.Mutex
 	handles []*stateHandle // what a deleted file is still reached by
-	kept    bool           // its descriptor outlives the server, because its name does not
 }
 
 var (

@@ -133,6 +133,14 @@ func (s *Store) Take(name string) (fd int, ok bool) {
 	return fd, err == nil
 }
 
+// Has reports whether a descriptor is kept.
+func (s *Store) Has(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.held[name]
+	return ok
+}
+
 // Names lists what is kept.
 func (s *Store) Names() []string {
 	s.mu.Lock()

@@ -90,6 +90,41 @@ func TestJournalHung(t *testing.T) {
 	}
 }
 
+// A request that is sent again and has to wait is still known after many others, and after another server's death.
+func TestJournalResent(t *testing.T) {
+	const late = 1000
+	l := fresh(t)
+	l.Start(late, 5)
+	l.Done(late, 0)
+	flood := func(from uint64) (next uint64) {
+		for u := from; u < from+8*ledger.JournalSlots; u += 2 {
+			l.Start(u, u)
+			l.Done(u, 7)
+		}
+		return from + 8*ledger.JournalSlots
+	}
+	l.Resent(late)
+	next := flood(late + 2)
+	l = reopened(t, l)
+	l.Resent(late)
+	next = flood(next)
+	if got := l.Seen(late); !got.Done || got.Errno != 0 || got.Aux != 5 {
+		t.Errorf("before its answer it is %+v", got)
+	}
+	l.Done(late, 0)
+	for u := next; u < next+ledger.JournalSlots/4; u += 2 {
+		l.Start(u, u)
+		l.Done(u, 7)
+	}
+	if got := l.Seen(late); !got.Done { // the answer may be lost again
+		t.Errorf("soon after its answer it is %+v", got)
+	}
+	flood(next + ledger.JournalSlots/4)
+	if got := l.Seen(late); got.Begun {
+		t.Errorf("long after its answer it has its place yet: %+v", got)
+	}
+}
+
 // Many requests at once, with uniques that follow each other as the kernel's do: none gets in another's way.
 func TestJournalConcurrent(t *testing.T) {
 	const workers, each, rounds = 100, 10, 20

@@ -41,13 +41,13 @@ const (
 	wordVersion
 	wordGeneration
 	wordNextID
-	wordNextSeq
 	wordHighest
 	wordDevice
 	wordHalf
 	wordEnd0
 	wordEnd1
 	wordHandles // places of handles that were ever used
+	wordNewest  // unique of the newest request in the journal
 
 	initAt  = 1024
 	replyAt = 4096

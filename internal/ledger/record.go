@@ -100,10 +100,6 @@ func (l *Ledger) appendName(id uint64, at Name) int {
 func (l *Ledger) compact() {
 	was := *l.word(wordHalf)
 	half := 1 - was
-	lookups := make(map[uint64]uint64, len(l.nodes))
-	for id, n := range l.nodes {
-		lookups[id] = *l.word(n.off + nodeLookups)
-	}
 	// Until the half is switched a reader finds the old one untouched.
 	*l.word(wordEnd0 + 8*int(half)) = 0
 	at := recordsAt + int(half)*halfSize

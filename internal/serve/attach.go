@@ -33,7 +33,10 @@ type Config struct {
 	Blame uint64
 	// NoResend has requests that were under way answered with EINTR, as kernels before 6.9 need it.
 	NoResend bool
-	Log      *slog.Logger
+	// Closed is told of each handle that an earlier server gave, that was not used since, and that is closed now. Its
+	// node has no more open files when the ledger has none.
+	Closed func(ledger.Handle, *ledger.Node)
+	Log    *slog.Logger
 }
 
 // Server serves one connection.

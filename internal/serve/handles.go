@@ -21,7 +21,8 @@ func (s *shim) opened(node, unique uint64, flags uint32, dir bool, out *fuse.Ope
 	fh, err := s.ledger.Open(ledger.Handle{Node: node, Flags: flags &^ openOnce, Object: object, Dir: dir}, plain(unique))
 	if err != nil {
 		s.log.Error("Handle cannot be noted", "err", err)
-		s.closeUnnoted(node, out.Fh, dir)
+		id, _ := s.resolve(node)
+		s.takeBack(id, out.Fh, dir)
 		return fuse.Status(syscall.ENFILE)
 	}
 	s.openMu.Lock()
@@ -31,10 +32,9 @@ func (s *shim) opened(node, unique uint64, flags uint32, dir bool, out *fuse.Ope
 	return fuse.OK
 }
 
-// closeUnnoted takes an open back.
-func (s *shim) closeUnnoted(node, inner uint64, dir bool) {
-	in := &fuse.ReleaseIn{Fh: inner}
-	in.NodeId, _ = s.resolve(node)
+// takeBack closes what the file system opened. Both numbers are the file system's.
+func (s *shim) takeBack(node, fh uint64, dir bool) {
+	in := &fuse.ReleaseIn{InHeader: fuse.InHeader{NodeId: node}, Fh: fh}
 	if dir {
 		s.fs.ReleaseDir(in)
 	} else {
@@ -82,19 +82,30 @@ func (s *shim) reopen(inner, fh uint64) (uint64, fuse.Status) {
 		st = s.fs.Open(r.done, in, &out)
 	}
 	if st != fuse.OK {
-		s.log.Warn("Open file is gone that a container holds", "node", n.String(), "status", st)
+		s.log.Debug("Open file cannot be opened again", "node", n.String(), "status", st)
 		return 0, estale
 	}
 	s.openMu.Lock()
-	s.open[fh] = out.Fh
+	_, wanted := s.ledger.Handle(fh)
+	if wanted {
+		s.open[fh] = out.Fh
+	}
 	s.openMu.Unlock()
+	if !wanted { // closed meanwhile: its name goes, nobody uses it
+		s.takeBack(inner, out.Fh, h.Dir)
+		return 0, estale
+	}
 	return out.Fh, fuse.OK
 }
 
 // beginOpen is begin for a request on an open file or directory, whose handle it translates too.
 func (s *shim) beginOpen(h *fuse.InHeader, fh *uint64) (r request, st fuse.Status) {
-	if r, st = s.begin(h); st == fuse.OK {
-		*fh, st = s.handle(h.NodeId, *fh)
+	if r, st = s.begin(h); st != fuse.OK {
+		return r, st
+	}
+	outer := *fh
+	if *fh, st = s.handle(h.NodeId, outer); st == estale {
+		s.log.Warn("Open file is gone that a container holds", "node", r.node, "handle", outer, "opcode", h.Opcode)
 	}
 	return r, st
 }
@@ -133,20 +144,16 @@ func (s *shim) dropUnanswered(unique uint64) {
 }
 
 // released forgets a handle and returns the file system's; ok is false when this process never opened it, or the
-// request came twice. A file without a name is opened to be closed: with its last handle the file system drops it.
+// request came twice. The file system then hears what it was: an earlier process may have left something for it.
 func (s *shim) released(fh uint64) (inner uint64, ok bool) {
-	if h, held := s.ledger.Handle(fh); held && !h.Dir {
-		if n, known := s.ledger.Node(h.Node); known && len(s.ledger.Names(n)) == 0 {
-			if id, st := s.resolve(n.ID); st == fuse.OK {
-				_, _ = s.handle(id, fh)
-			}
-		}
-	}
-	s.ledger.Release(fh)
+	h, was := s.ledger.Release(fh)
 	s.openMu.Lock()
-	defer s.openMu.Unlock()
 	inner, ok = s.open[fh]
 	delete(s.open, fh)
+	s.openMu.Unlock()
+	if n, known := s.ledger.Node(h.Node); was && known && !ok && s.closed != nil {
+		s.closed(h, n)
+	}
 	return inner, ok
 }
 

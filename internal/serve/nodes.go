@@ -69,6 +69,7 @@ func (s *shim) revive(id uint64, depth int) (uint64, fuse.Status) {
 	}
 	n, ok := s.ledger.Node(id)
 	if !ok || depth > maxDepth {
+		s.log.Warn("Kernel asks for a node that is not known", "node", id, "depth", depth)
 		return 0, fuse.Status(syscall.ESTALE)
 	}
 	if inner, ok := s.reviveNames(n, depth); ok {

@@ -33,6 +33,7 @@ type shim struct {
 	log     *slog.Logger
 	blame   uint64
 	resends bool
+	closed  func(ledger.Handle, *ledger.Node)
 
 	pace  pace
 	nodes *nodes
@@ -44,7 +45,7 @@ type shim struct {
 func newShim(cfg *Config, resends bool) *shim {
 	return &shim{
 		RawFileSystem: fuse.NewDefaultRawFileSystem(), fs: cfg.FS, ledger: cfg.Ledger, log: cfg.Log,
-		blame: cfg.Blame, resends: resends, nodes: newNodes(), open: map[uint64]uint64{},
+		blame: cfg.Blame, resends: resends, closed: cfg.Closed, nodes: newNodes(), open: map[uint64]uint64{},
 	}
 }
 
@@ -71,6 +72,7 @@ func (s *shim) begin(h *fuse.InHeader) (r request, st fuse.Status) {
 		s.ledger.Underway(r.unique)
 	}
 	if h.Unique&resent != 0 {
+		s.ledger.Resent(r.unique) // first of all: what follows may take long
 		s.dropUnanswered(r.unique)
 		if s.blame > 0 && s.ledger.Try(r.unique, s.blame) > maxTries {
 			s.log.Error("Request ended several servers; it is answered with EIO", "opcode", h.Opcode, "node", h.NodeId)

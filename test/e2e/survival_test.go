@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -16,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/claudefs/claudefs/internal/keeper"
 	"github.com/claudefs/claudefs/refresh/refreshtest"
@@ -175,10 +178,81 @@ func TestServerKills(t *testing.T) {
 	if got := h.keeperState().Restarts; got < n {
 		t.Errorf("%d restarts after %d kills", got, n)
 	}
+	await(t, "keeper lets go of files that nobody has open", func() bool { return len(h.keptFiles()) == 0 })
 	if h.tokens.Lost() > 0 {
 		t.Error("the login is lost")
 	}
 	t.Logf("%d kills, %d rotations, at most %d descriptors kept", n, h.tokens.Grants(), h.mostHeld())
+}
+
+// keptFiles are the deleted files of which the keeper has descriptors.
+func (h *host) keptFiles() (names []string) {
+	h.t.Helper()
+	fds := fmt.Sprintf("/proc/%d/fd", h.keeperState().PID)
+	all, err := os.ReadDir(fds)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, e := range all {
+		if to, _ := os.Readlink(filepath.Join(fds, e.Name())); strings.HasPrefix(to, h.dir) && strings.HasSuffix(to, "(deleted)") {
+			names = append(names, to)
+		}
+	}
+	return names
+}
+
+// A deleted file is there for each of its handles, whichever server gave them and whichever of them is used and closed
+// between two kills; with the last one it is gone.
+func TestDeletedFileThroughKills(t *testing.T) {
+	h := newHost(t, hostOptions{policy: "shared"})
+	h.login("default", false)
+	b := docker.RunContainer(t, dockertest.RunConfig{Image: image, Mounts: []string{h.tree("web")}})
+	// The container's mount, reached from here: a shell in the container would use every handle whenever it forks.
+	path := fmt.Sprintf("/proc/%d/root/claude/deleted", b.Pid())
+	writer := openFile(t, path, unix.O_CREAT|unix.O_WRONLY)
+	reader, mapped := openFile(t, path, unix.O_RDONLY), openFile(t, path, unix.O_RDONLY)
+	write(t, writer, "a")
+	memory, err := unix.Mmap(mapped, 0, 1, unix.PROT_READ, unix.MAP_SHARED)
+	if err := errors.Join(err, unix.Close(mapped), unix.Unlink(path)); err != nil {
+		t.Fatal(err)
+	}
+	h.crash()
+	write(t, writer, "b")
+	if err := unix.Close(writer); err != nil {
+		t.Error(err)
+	}
+	time.Sleep(100 * time.Millisecond) // close(2) does not wait for the RELEASE
+	h.crash()
+	got := make([]byte, 10)
+	n, err := unix.Pread(reader, got, 0)
+	if err := errors.Join(err, unix.Close(reader)); err != nil || string(got[:max(n, 0)]) != "ab" {
+		t.Errorf("read %q, %v", got[:max(n, 0)], err)
+	}
+	if kept := h.keptFiles(); len(kept) != 1 {
+		t.Errorf("one handle is left, and keeper holds %q", kept)
+	}
+	h.crash()
+	if err := unix.Munmap(memory); err != nil { // a RELEASE of a handle that this server never heard of
+		t.Error(err)
+	}
+	await(t, "keeper lets go of the file", func() bool { return len(h.keptFiles()) == 0 })
+}
+
+// openFile opens a file without the runtime's poller, which would use it.
+func openFile(t *testing.T, path string, flags int) int {
+	t.Helper()
+	fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		t.Fatalf("open %s: %v", path, err)
+	}
+	return fd
+}
+
+func write(t *testing.T, fd int, text string) {
+	t.Helper()
+	if _, err := unix.Write(fd, []byte(text)); err != nil {
+		t.Errorf("write: %v", err)
+	}
 }
 
 // mostHeld is how many descriptors the keeper held at most when a server ended.

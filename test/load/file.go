@@ -53,10 +53,11 @@ func readOnlyCreate(r *round) {
 	r.unlink(path)
 }
 
-// unlinkedOpen goes on using a file that has no name any more.
+// unlinkedOpen goes on using a file that has no name any more, through one descriptor and later through another.
 func unlinkedOpen(r *round) {
 	path := r.fresh("unlinked")
 	fd := r.open(path, createNew, 0o644)
+	later := r.open(path, unix.O_RDONLY, 0)
 	r.unlink(path)
 	r.gone(path)
 	var all []byte
@@ -69,6 +70,9 @@ func unlinkedOpen(r *round) {
 		r.sized(r.fstat(fd), len(all))
 	}
 	r.close(fd)
+	r.nap(50 * time.Millisecond)
+	r.same("pread later", r.pread(later), all)
+	r.close(later)
 }
 
 // tmpfile uses a file that never has a name.
