@@ -3,6 +3,7 @@ package identity
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // ErrNoContainer: the runtime knows no container of that id.
@@ -15,6 +16,16 @@ type Facts struct {
 	Image string // the reference as the operator wrote it
 	// ImageID is the image's content digest, "sha256:…": a tag can be moved, this cannot.
 	ImageID string
+	// Digests are those of the image in registries, "sha256:…", as far as the runtime knows them.
+	Digests []string
+	// Runtime is "docker" or "podman".
+	Runtime string
+	// User is what the operator, or else the image, has the first process run as: "1000", "node:node"; empty for root.
+	User string
+	// Started is when the container was last started; zero when the runtime does not say.
+	Started time.Time
+	// Privileged is the runtime's --privileged; Powers has it too.
+	Privileged bool
 	// Labels are those that the operator set: labels that come with the image are left out, since whoever builds an
 	// image chooses them.
 	Labels map[string]string
@@ -33,7 +44,11 @@ type Mount struct {
 // Labels with a meaning of their own.
 const (
 	LabelComposeProject = "com.docker.compose.project"
+	LabelComposeService = "com.docker.compose.service"
 	LabelProject        = "dev.claudefs.project"
+	// What the kubelet has runtimes label containers with.
+	LabelPod       = "io.kubernetes.pod.name"
+	LabelNamespace = "io.kubernetes.pod.namespace"
 )
 
 // Project is the container's project: its compose project, or what the operator's own label says.
