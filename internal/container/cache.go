@@ -3,92 +3,132 @@ package container
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/claudefs/claudefs/internal/identity"
-	"github.com/claudefs/claudefs/internal/logkey"
 )
 
 // maxAge bounds how long an answer is used even while the event stream is up.
 const maxAge = 30 * time.Second
 
-// source is a runtime whose changes can be followed.
-type source interface {
-	identity.Runtime
-	Events(ctx context.Context, ready func(), changed func(id string)) error
-	Host() string
-}
-
 type entry struct {
 	facts *identity.Facts
-	from  source
+	from  *Docker
 	at    time.Time
 }
 
-// Cache asks several runtimes and remembers their answers while their event streams are up.
+// Cache asks several runtimes and remembers their answers while their event streams are up. The facts that it hands out
+// are shared: nobody may change them.
 type Cache struct {
-	runtimes []source
+	runtimes []*Docker
 	log      *slog.Logger
+	flights  singleflight.Group
 
 	mu         sync.Mutex
-	live       map[source]bool
+	live       map[*Docker]bool
 	entries    map[string]entry
 	generation uint64 // counts drops: an answer that overlapped one is not kept
 }
 
-// NewCache makes a cache over runtimes, asked in order.
+// NewCache makes a cache over runtimes. When two of them know a container of the same id, the first one's word holds:
+// list a runtime that belongs to a user after those of root.
 func NewCache(log *slog.Logger, runtimes ...*Docker) *Cache {
-	c := &Cache{log: log, live: map[source]bool{}, entries: map[string]entry{}}
-	for _, r := range runtimes {
-		c.runtimes = append(c.runtimes, r)
-	}
-	return c
+	return &Cache{runtimes: runtimes, log: log, live: map[*Docker]bool{}, entries: map[string]entry{}}
 }
 
 // Configured reports whether there is any runtime to ask.
 func (c *Cache) Configured() bool { return len(c.runtimes) > 0 }
 
 // Inspect implements identity.Runtime. When no runtime knows the container it is ErrNoContainer; when one that might
-// know it does not answer, that error.
+// know it does not answer, that error. It takes at most callTimeout, over all runtimes.
+//
+// Callers that ask for one container at once share one question. It does not end with the caller that began it, whose
+// process may be killed while others wait; each of them waits as long as its own context lets it.
 func (c *Cache) Inspect(ctx context.Context, id string) (*identity.Facts, error) {
-	if f, ok := c.lookup(id); ok {
+	f, generation, ok := c.lookup(id)
+	if ok {
 		return f, nil
 	}
-	c.mu.Lock()
-	generation := c.generation
-	c.mu.Unlock()
-	var down error
-	for _, r := range c.runtimes {
-		f, err := r.Inspect(ctx, id)
-		if err == nil {
-			c.keep(f, r, generation)
-			return f, nil
+	// Who asks after an event must not be given an answer that was under way before: the generation is in the key.
+	flight := c.flights.DoChan(fmt.Sprintf("%d %s", generation, id), func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+		defer cancel()
+		f, from, err := c.ask(ctx, id)
+		if err != nil {
+			return nil, err
 		}
-		if !errors.Is(err, identity.ErrNoContainer) {
-			down = errors.Join(down, err)
+		c.keep(f, from, generation)
+		return f, nil
+	})
+	select {
+	case r := <-flight:
+		if r.Err != nil {
+			return nil, r.Err
+		}
+		return r.Val.(*identity.Facts), nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("inspect container: %w", ctx.Err())
+	}
+}
+
+type answer struct {
+	facts *identity.Facts
+	err   error
+}
+
+// ask puts the question to all runtimes at once, so that one which hangs takes no other's time, and takes the answer of
+// the first in order that knows the container: which one is the fastest must not decide whose word holds.
+func (c *Cache) ask(ctx context.Context, id string) (*identity.Facts, *Docker, error) {
+	var questions errgroup.Group
+	defer func() { _ = questions.Wait() }() // they give no error
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends those whose answer no longer matters; runs before the wait
+	answers := make([]chan answer, len(c.runtimes))
+	for i, r := range c.runtimes {
+		answers[i] = make(chan answer, 1)
+		questions.Go(func() error {
+			f, err := r.Inspect(ctx, id)
+			answers[i] <- answer{f, err}
+			return nil
+		})
+	}
+	var down error
+	for i, r := range c.runtimes {
+		a := <-answers[i]
+		if a.err == nil {
+			return a.facts, r, nil
+		}
+		if !errors.Is(a.err, identity.ErrNoContainer) {
+			down = errors.Join(down, a.err)
 		}
 	}
 	if down != nil {
-		return nil, down
+		// Fail closed: the runtime that is down may be the one that knows it.
+		return nil, nil, down
 	}
-	return nil, identity.ErrNoContainer
+	return nil, nil, identity.ErrNoContainer
 }
 
-func (c *Cache) lookup(id string) (*identity.Facts, bool) {
+// lookup returns the facts that are kept, or else the generation to ask in.
+func (c *Cache) lookup(id string) (*identity.Facts, uint64, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e, ok := c.entries[id]
 	if !ok || !c.live[e.from] || time.Since(e.at) > maxAge {
-		return nil, false
+		return nil, c.generation, false
 	}
-	return e.facts, true
+	return e.facts, c.generation, true
 }
 
-func (c *Cache) keep(f *identity.Facts, from source, generation uint64) {
+// keep remembers an answer, unless it may be from before an event, or nothing would tell of the next one. What has no
+// first process yet is about to change.
+func (c *Cache) keep(f *identity.Facts, from *Docker, generation uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if generation == c.generation && c.live[from] && f.InitPID != 0 {
@@ -103,7 +143,7 @@ func (c *Cache) drop(id string) {
 	delete(c.entries, id)
 }
 
-func (c *Cache) setLive(r source, live bool) {
+func (c *Cache) setLive(r *Docker, live bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.generation++
@@ -113,31 +153,4 @@ func (c *Cache) setLive(r source, live bool) {
 			delete(c.entries, id)
 		}
 	}
-}
-
-// Run follows the event streams until ctx ends, and connects again when one breaks.
-func (c *Cache) Run(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	for _, r := range c.runtimes {
-		g.Go(func() error { return c.follow(ctx, r) })
-	}
-	return g.Wait()
-}
-
-func (c *Cache) follow(ctx context.Context, r source) error {
-	pause := time.Second
-	for ctx.Err() == nil {
-		err := r.Events(ctx, func() { c.setLive(r, true); pause = time.Second }, c.drop)
-		c.setLive(r, false)
-		if ctx.Err() != nil {
-			break
-		}
-		c.log.Debug("Runtime events interrupted", logkey.Path, r.Host(), logkey.Err, err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-			pause = min(2*pause, 30*time.Second)
-		}
-	}
-	return nil
 }

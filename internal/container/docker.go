@@ -3,15 +3,11 @@ package container
 import (
 	"context"
 	"fmt"
-	"path"
-	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/events"
-	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/client"
 
 	"github.com/claudefs/claudefs/internal/identity"
@@ -24,6 +20,9 @@ const callTimeout = 2 * time.Second
 type Docker struct {
 	host string
 	api  *client.Client
+
+	mu     sync.Mutex
+	engine string // what engineName found; empty until asked
 }
 
 // NewDocker makes a client for a socket such as unix:///var/run/docker.sock. It does not connect.
@@ -55,7 +54,7 @@ func (d *Docker) Ping(ctx context.Context) (string, error) {
 	return p.APIVersion, nil
 }
 
-// Inspect implements identity.Runtime.
+// Inspect implements identity.Runtime. All the calls it takes share one limit.
 func (d *Docker) Inspect(ctx context.Context, id string) (*identity.Facts, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -70,95 +69,38 @@ func (d *Docker) Inspect(ctx context.Context, id string) (*identity.Facts, error
 		// Fail closed: a container can be named like another one's id.
 		return nil, fmt.Errorf("inspect container: %w", identity.ErrNoContainer)
 	}
-	imageLabels, err := d.imageLabels(ctx, c.Image)
+	img, err := d.image(ctx, c.Image)
 	if err != nil {
 		return nil, err
 	}
-	return factsOf(&c, imageLabels), nil
+	engine, err := d.engineName(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return factsOf(&c, img, engine), nil
 }
 
-// imageLabels returns the labels that an image brings. Without them the operator's cannot be told apart, so an error
-// is an error.
-func (d *Docker) imageLabels(ctx context.Context, image string) (map[string]string, error) {
-	img, err := d.api.ImageInspect(ctx, image)
+// imageFacts are what an image brings to the containers made from it.
+type imageFacts struct {
+	labels  map[string]string
+	user    string
+	digests []string // as the runtime gives them, "name@sha256:…"
+}
+
+// image asks for what the image brings. Without it the operator's labels cannot be told apart, so an error is an error.
+//
+// The answer is not kept by itself. Labels and user belong to the image's id and never change, but the digests do, with
+// every pull and untagging, which are no events of a container. Kept with the container's facts, all three end with
+// them: at the container's next event, or after maxAge. What that costs, half a millisecond per container and maxAge,
+// is not worth a second store with rules of its own.
+func (d *Docker) image(ctx context.Context, id string) (*imageFacts, error) {
+	img, err := d.api.ImageInspect(ctx, id)
 	if err != nil {
 		return nil, fmt.Errorf("inspect image at %s: %w", d.host, err)
 	}
-	if img.Config == nil {
-		return nil, nil
+	f := &imageFacts{digests: img.RepoDigests}
+	if img.Config != nil {
+		f.labels, f.user = img.Config.Labels, img.Config.User
 	}
-	return img.Config.Labels, nil
-}
-
-func factsOf(c *container.InspectResponse, imageLabels map[string]string) *identity.Facts {
-	f := &identity.Facts{
-		ID: c.ID, Name: strings.TrimPrefix(c.Name, "/"), Image: c.Config.Image, ImageID: c.Image,
-		Labels: map[string]string{}, InitPID: uint32(max(c.State.Pid, 0)), Powers: powers(c),
-	}
-	for k, v := range c.Config.Labels {
-		if img, ok := imageLabels[k]; !ok || img != v {
-			f.Labels[k] = v
-		}
-	}
-	for _, m := range c.Mounts {
-		f.Mounts = append(f.Mounts, identity.Mount{Type: string(m.Type), Source: m.Source, Destination: m.Destination})
-	}
-	return f
-}
-
-// strongCaps are capabilities with which a process can enter other containers or change the kernel.
-var strongCaps = []string{"ALL", "SYS_ADMIN", "SYS_PTRACE", "SYS_MODULE", "DAC_READ_SEARCH", "SYS_RAWIO"}
-
-// Whoever reaches a runtime's socket can start a container that is anything.
-var (
-	runtimeSockets = []string{"docker.sock", "podman.sock", "containerd.sock", "crio.sock"}
-	socketDirs     = []string{"/", "/run", "/var/run", "/run/containerd", "/run/podman", "/run/crio"}
-)
-
-func powers(c *container.InspectResponse) []string {
-	var out []string
-	if c.HostConfig.Privileged {
-		out = append(out, "privileged")
-	}
-	for _, k := range c.HostConfig.CapAdd {
-		if k = strings.TrimPrefix(strings.ToUpper(k), "CAP_"); slices.Contains(strongCaps, k) {
-			out = append(out, k)
-		}
-	}
-	if c.HostConfig.PidMode.IsHost() {
-		out = append(out, "host pid")
-	}
-	if c.HostConfig.PidMode.IsContainer() {
-		out = append(out, "pid namespace of another container")
-	}
-	for _, m := range c.Mounts {
-		if slices.Contains(runtimeSockets, path.Base(m.Source)) || slices.Contains(socketDirs, m.Source) {
-			out = append(out, "mount of "+m.Source)
-		}
-	}
-	return out
-}
-
-// Events calls changed with the id of every container that starts, dies, is renamed or removed, and ready once the
-// stream is up. It returns when the stream ends.
-func (d *Docker) Events(ctx context.Context, ready func(), changed func(id string)) error {
-	args := filters.NewArgs(filters.Arg("type", string(events.ContainerEventType)))
-	for _, e := range []events.Action{events.ActionStart, events.ActionDie, events.ActionRename, events.ActionDestroy} {
-		args.Add("event", string(e))
-	}
-	if _, err := d.Ping(ctx); err != nil {
-		return err
-	}
-	msgs, errs := d.api.Events(ctx, events.ListOptions{Filters: args})
-	ready()
-	for {
-		select {
-		case m := <-msgs:
-			changed(m.Actor.ID)
-		case err := <-errs:
-			return fmt.Errorf("events of runtime %s: %w", d.host, err)
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	return f, nil
 }
