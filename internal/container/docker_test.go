@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,6 +26,9 @@ import (
 var (
 	idA = strings.Repeat("a", 64)
 	idB = strings.Repeat("b", 64)
+
+	digest1 = "sha256:" + strings.Repeat("1", 64)
+	digest2 = "sha256:" + strings.Repeat("2", 64)
 )
 
 type object = map[string]any
@@ -35,14 +40,20 @@ type fakeDocker struct {
 	inspected map[string]object // by what the path says, as Docker takes names too
 	images    map[string]object
 	hold      chan struct{} // inspect waits for it, when there is one
+	version   object        // what /version says
 	inspects  atomic.Int32
+	versions  atomic.Int32
+	since     atomic.Value     // what the last event stream was asked for
 	streams   chan chan object // each event stream that was opened; closing it ends the stream
 	server    *httptest.Server
 }
 
-func newFakeDocker(t *testing.T) *fakeDocker {
+func newFakeDocker(t testing.TB) *fakeDocker {
 	t.Helper()
-	f := &fakeDocker{inspected: map[string]object{}, images: map[string]object{}, streams: make(chan chan object, 8)}
+	f := &fakeDocker{
+		inspected: map[string]object{}, images: map[string]object{}, streams: make(chan chan object, 8),
+		version: object{"Version": "28.0.0", "Components": []object{{"Name": "Engine"}, {"Name": "containerd"}}},
+	}
 	sock := filepath.Join(t.TempDir(), "docker.sock")
 	l, err := net.Listen("unix", sock)
 	if err != nil {
@@ -68,6 +79,13 @@ func newFakeDocker(t *testing.T) *fakeDocker {
 		defer f.mu.Unlock()
 		answer(w, f.images[r.PathValue("id")])
 	})
+	m.HandleFunc("/v1.41/version", func(w http.ResponseWriter, _ *http.Request) {
+		f.versions.Add(1)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		answer(w, f.version)
+	})
+	m.HandleFunc("/v1.41/containers/json", f.list)
 	m.HandleFunc("/v1.41/events", f.events)
 	f.server = &httptest.Server{Listener: l, Config: &http.Server{Handler: m}}
 	f.server.Start()
@@ -84,7 +102,35 @@ func answer(w http.ResponseWriter, v object) {
 	_ = json.NewEncoder(w).Encode(v)
 }
 
+// list lists what inspect knows, as far as it runs or all are asked for.
+func (f *fakeDocker) list(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	hold, out := f.hold, []object{}
+	for _, key := range slices.Sorted(maps.Keys(f.inspected)) {
+		c := f.inspected[key]
+		state := "exited"
+		if c["State"].(object)["Running"] == true {
+			state = "running"
+		}
+		if state == "running" || r.FormValue("all") == "1" {
+			out = append(out, object{
+				"Id": c["Id"], "Names": []any{"/other/link", c["Name"]}, "Image": c["Config"].(object)["Image"], "ImageID": c["Image"],
+				"State": state, "Labels": c["Config"].(object)["Labels"], "Mounts": c["Mounts"],
+			})
+		}
+	}
+	f.mu.Unlock()
+	if hold != nil {
+		select {
+		case <-hold:
+		case <-r.Context().Done():
+		}
+	}
+	_ = json.NewEncoder(w).Encode(out)
+}
+
 func (f *fakeDocker) events(w http.ResponseWriter, r *http.Request) {
+	f.since.Store(r.FormValue("since"))
 	w.WriteHeader(http.StatusOK)
 	w.(http.Flusher).Flush()
 	stream := make(chan object)
@@ -107,7 +153,10 @@ func (f *fakeDocker) put(name string, c object) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.inspected[name] = c
-	f.images["sha256:1234"] = object{"Id": "sha256:1234", "Config": object{"Labels": object{"from.image": "x", "team": "image's", "same": "s"}}}
+	f.images["sha256:1234"] = object{
+		"Id": "sha256:1234", "Config": object{"User": "node", "Labels": object{"from.image": "x", "team": "image's", "same": "s"}},
+		"RepoDigests": []string{"mirror.example:5000/nginx@" + digest2, "nginx@" + digest1, "docker.io/library/nginx@" + digest1, "nginx@sha256:short", "nginx:1"},
+	}
 }
 
 func (f *fakeDocker) holdInspect(c chan struct{}) {
@@ -118,13 +167,14 @@ func (f *fakeDocker) holdInspect(c chan struct{}) {
 
 func running(id, name string) object {
 	return object{
-		"Id": id, "Name": "/" + name, "Image": "sha256:1234", "State": object{"Pid": 42, "Running": true},
-		"Config":     object{"Image": "nginx:1", "Labels": object{"from.image": "x", "team": "operator's", "same": "s", "own": "o"}},
+		"Id": id, "Name": "/" + name, "Image": "sha256:1234",
+		"State":      object{"Pid": 42, "Running": true, "StartedAt": "2026-11-26T02:46:44.865691967+01:00"},
+		"Config":     object{"Image": "nginx:1", "User": "7:8", "Labels": object{"from.image": "x", "team": "operator's", "same": "s", "own": "o"}},
 		"HostConfig": object{}, "Mounts": []object{{"Type": "bind", "Source": "/run/claudefs/mnt/web", "Destination": "/root/.claude"}},
 	}
 }
 
-func docker(t *testing.T, host string) *container.Docker {
+func docker(t testing.TB, host string) *container.Docker {
 	t.Helper()
 	d, err := container.NewDocker(host)
 	if err != nil {
@@ -142,7 +192,8 @@ func TestInspect(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &identity.Facts{
-		ID: idA, Name: "web", Image: "nginx:1", ImageID: "sha256:1234", InitPID: 42,
+		ID: idA, Name: "web", Image: "nginx:1", ImageID: "sha256:1234", InitPID: 42, Runtime: "docker", User: "7:8",
+		Digests: []string{digest1, digest2}, Started: time.Date(2026, 11, 26, 1, 46, 44, 865691967, time.UTC),
 		Labels: map[string]string{"team": "operator's", "own": "o"}, // not what came with the image
 		Mounts: []identity.Mount{{Type: "bind", Source: "/run/claudefs/mnt/web", Destination: "/root/.claude"}},
 	}
@@ -247,7 +298,7 @@ func TestSilentRuntimeIsBounded(t *testing.T) {
 }
 
 // cached runs a cache over fakes until the test ends, and waits until their streams are up.
-func cached(t *testing.T, fakes ...*fakeDocker) (*container.Cache, []chan object) {
+func cached(t testing.TB, fakes ...*fakeDocker) (*container.Cache, []chan object) {
 	t.Helper()
 	var ds []*container.Docker
 	for _, f := range fakes {
@@ -270,7 +321,7 @@ func cached(t *testing.T, fakes ...*fakeDocker) (*container.Cache, []chan object
 	return c, streams
 }
 
-func name(t *testing.T, c *container.Cache) string {
+func name(t testing.TB, c *container.Cache) string {
 	t.Helper()
 	f, err := c.Inspect(context.Background(), idA)
 	if err != nil {
@@ -280,7 +331,7 @@ func name(t *testing.T, c *container.Cache) string {
 }
 
 // eventually retries until ok: an event travels through a socket.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if ok() {
@@ -291,7 +342,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 // warm asks until the answer is cached, and returns.
-func warm(t *testing.T, c *container.Cache, f *fakeDocker) {
+func warm(t testing.TB, c *container.Cache, f *fakeDocker) {
 	t.Helper()
 	eventually(t, "the answer is cached", func() bool {
 		name(t, c)
