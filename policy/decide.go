@@ -1,10 +1,11 @@
 package policy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
+	"time"
 
 	"github.com/claudefs/claudefs/internal/identity"
 )
@@ -17,6 +18,10 @@ type Request struct {
 	Facts *identity.Facts
 	// FactsErr is why there are no facts although a runtime is configured.
 	FactsErr error
+	// Now is when it is asked; zero: the time of the call.
+	Now time.Time
+	// Started is when the container started; zero: not known.
+	Started time.Time
 }
 
 // Decision is the answer.
@@ -29,39 +34,80 @@ type Decision struct {
 	Account string
 	// OwnAccount: Account is named after the tree by the rule's own "{tree}", so it is the tree's and nobody else's.
 	OwnAccount   bool
+	Credential   Credential
+	Scopes       []string // all that the account may have been granted; nil: any
 	Login        Login
 	RefreshToken RefreshToken
+	// ReadsPerMinute bounds the container's reads of the tree; 0: no bound.
+	ReadsPerMinute int
 }
 
 // Decide finds the first rule that matches and applies it. What no rule matches is denied.
 func (p *Policy) Decide(q Request) Decision {
 	for i := range p.Rules {
-		r := &p.Rules[i]
-		ok, err := r.Match.matches(q)
-		if errors.Is(err, errNoFacts) {
-			// Without a runtime no container is known to be what an allow asks for. Fail closed: nor is any known not to
-			// be what a deny forbids.
-			ok, err = r.Allow == nil, nil
+		if d, decides := p.Rules[i].decide(&q, nil); decides {
+			return d
 		}
-		if err != nil {
-			// Fail closed: whether this rule decides cannot be known, so no later one may.
-			return Decision{Rule: r.Name, Reason: fmt.Sprintf("rule %q needs facts from the container runtime: %v", r.Name, err)}
-		}
-		if !ok {
-			continue
-		}
-		if r.Allow == nil {
-			return Decision{Rule: r.Name, Reason: r.Deny}
-		}
-		return r.allow(q)
 	}
+	return unmatched(&q)
+}
+
+// Step is what one rule said to a request.
+type Step struct {
+	Rule string `json:"rule"`
+	// Why is why it did not match, or what it decided.
+	Why     string `json:"why"`
+	Decides bool   `json:"decides"`
+}
+
+// Explain is Decide with what each rule said, up to the one that decided.
+func (p *Policy) Explain(q Request) (Decision, []Step) {
+	var steps []Step
+	for i := range p.Rules {
+		r := &p.Rules[i]
+		var why string
+		d, decides := r.decide(&q, &why)
+		if decides {
+			return d, append(steps, Step{r.Name, d.Reason, true})
+		}
+		steps = append(steps, Step{Rule: r.Name, Why: why})
+	}
+	return unmatched(&q), steps
+}
+
+func unmatched(q *Request) Decision {
 	if q.Subject.Host {
 		return Decision{Reason: "no rule names this host process"}
 	}
 	return Decision{Reason: "no rule matches"}
 }
 
-func (r *Rule) allow(q Request) Decision {
+// decide applies one rule; decides is false when it does not match. With why it says there why not.
+func (r *Rule) decide(q *Request, why *string) (d Decision, decides bool) {
+	missed, err := r.Match.missed(q)
+	switch {
+	case errors.Is(err, errNoFacts) && r.Allow != nil:
+		// Without a runtime no container is known to be what an allow asks for. Fail closed: nor is any known not to
+		// be what a deny forbids, so that one decides.
+		if why != nil {
+			*why = err.Error()
+		}
+		return Decision{}, false
+	case err != nil && !errors.Is(err, errNoFacts):
+		// Fail closed: whether this rule decides cannot be known, so no later one may.
+		return Decision{Rule: r.Name, Reason: fmt.Sprintf("rule %q needs facts from the container runtime: %v", r.Name, err)}, true
+	case missed.key != "":
+		if why != nil {
+			*why = r.Match.why(missed, q)
+		}
+		return Decision{}, false
+	case r.Allow == nil:
+		return Decision{Rule: r.Name, Reason: r.Deny}, true
+	}
+	return r.allow(q), true
+}
+
+func (r *Rule) allow(q *Request) Decision {
 	d := Decision{Rule: r.Name, Level: r.Allow.Level}
 	if reason := r.Allow.refuse(q); reason != "" {
 		d.Reason = reason
@@ -74,18 +120,15 @@ func (r *Rule) allow(q Request) Decision {
 	}
 	d.Allowed, d.Account, d.Reason = true, account, "rule "+r.Name
 	d.OwnAccount = r.Allow.Account == "{tree}"
-	d.Login, d.RefreshToken = LoginCapture, RefreshSurrogate
-	if r.Allow.Login != "" {
-		d.Login = r.Allow.Login
-	}
-	if r.Allow.RefreshToken != "" {
-		d.RefreshToken = r.Allow.RefreshToken
-	}
+	d.Credential = cmp.Or(r.Allow.Credential, CredentialOAuth)
+	d.Login = cmp.Or(r.Allow.Login, LoginCapture)
+	d.RefreshToken = cmp.Or(r.Allow.RefreshToken, RefreshSurrogate)
+	d.Scopes, d.ReadsPerMinute = r.Allow.Scopes, r.Allow.ReadsPerMinute
 	return d
 }
 
 // refuse applies the level's own conditions. "" means none is hurt.
-func (a *Allow) refuse(q Request) string {
+func (a *Allow) refuse(q *Request) string {
 	if a.Level == LevelProject && !q.Subject.Host {
 		switch {
 		case q.Facts == nil:
@@ -93,6 +136,9 @@ func (a *Allow) refuse(q Request) string {
 		case q.Facts.Project() != q.Tree:
 			return fmt.Sprintf("container's project is %q, not the tree's name", q.Facts.Project())
 		}
+	}
+	if reason := a.untimely(q); reason != "" {
+		return reason
 	}
 	if a.Privileged == "allow" || a.Privileged == "" && a.Level != LevelIsolated {
 		return ""
@@ -107,14 +153,35 @@ func (a *Allow) refuse(q Request) string {
 	return ""
 }
 
-func missing(q Request) string {
+// untimely applies ttl and hours.
+func (a *Allow) untimely(q *Request) string {
+	now := q.Now
+	if now.IsZero() {
+		now = time.Now()
+	}
+	if !a.Hours.include(now) {
+		return "outside of the rule's hours: " + a.Hours.String()
+	}
+	switch {
+	case a.TTL == 0:
+		return ""
+	case q.Started.IsZero():
+		// Fail closed: a container of unknown age may be too old.
+		return "rule has a ttl, and when the container started is not known"
+	case now.Sub(q.Started) >= time.Duration(a.TTL):
+		return fmt.Sprintf("container's time is over: it started %v ago, the rule gives %v", now.Sub(q.Started).Round(time.Second), time.Duration(a.TTL))
+	}
+	return ""
+}
+
+func missing(q *Request) string {
 	if q.FactsErr != nil {
 		return q.FactsErr.Error()
 	}
 	return errNoFacts.Error()
 }
 
-func (a *Allow) account(q Request) (account, reason string) {
+func (a *Allow) account(q *Request) (account, reason string) {
 	switch a.Account {
 	case "{tree}":
 		return q.Tree, ""
@@ -123,52 +190,13 @@ func (a *Allow) account(q Request) (account, reason string) {
 			return "", "rule takes the account from the container's project, and it has none"
 		}
 		return q.Facts.Project(), ""
+	case "{container}":
+		if q.Facts == nil || !ValidTree(q.Facts.Name) {
+			return "", "rule takes the account from the container's name, and it has none that could name one"
+		}
+		return q.Facts.Name, ""
 	case "{default}":
 		return "", ""
 	}
 	return a.Account, ""
-}
-
-// errNoFacts: a rule asks for a container's facts and nobody has any.
-var errNoFacts = errors.New("no container runtime is configured")
-
-func (m *Match) matches(q Request) (bool, error) {
-	if !m.names(q.Tree) {
-		return false, nil
-	}
-	if m.Host != nil {
-		return q.Subject.Host && slices.Contains(m.Host.UID, q.Subject.Caller.UID), nil
-	}
-	if q.Subject.Host {
-		return false, nil
-	}
-	if m.anyContainer() {
-		return true, nil
-	}
-	if q.Facts == nil {
-		if q.FactsErr != nil {
-			return false, q.FactsErr
-		}
-		return false, errNoFacts
-	}
-	return m.Container.matches(q.Facts), nil
-}
-
-func (m *ContainerMatch) matches(f *identity.Facts) bool {
-	if len(m.Name) > 0 && !m.Name.matches(f.Name) {
-		return false
-	}
-	if len(m.ComposeProject) > 0 && !m.ComposeProject.matches(f.Labels[identity.LabelComposeProject]) {
-		return false
-	}
-	if len(m.Image) > 0 && !slices.ContainsFunc(spellings(f), m.Image.matches) {
-		return false
-	}
-	for k, g := range m.Labels {
-		v, ok := f.Labels[k]
-		if !ok || !g.matches(v) {
-			return false
-		}
-	}
-	return true
 }

@@ -52,7 +52,7 @@ func TestDecide(t *testing.T) {
 		{
 			"all conditions hold",
 			policy.Request{Tree: "web-1", Subject: inContainer(), Facts: shop},
-			policy.Decision{Allowed: true, Rule: "web", Reason: "rule web", Level: "shared", Account: "work", Login: "deny", RefreshToken: "null"},
+			policy.Decision{Allowed: true, Rule: "web", Reason: "rule web", Level: "shared", Account: "work", Credential: "oauth", Login: "deny", RefreshToken: "null"},
 		},
 		{"another tree", policy.Request{Tree: "api", Subject: inContainer(), Facts: shop}, policy.Decision{Rule: "rest", Reason: "nothing for you"}},
 		{
@@ -73,7 +73,7 @@ func TestDecide(t *testing.T) {
 		{
 			"host with a rule",
 			policy.Request{Tree: "mine", Subject: onHost(1001)},
-			policy.Decision{Allowed: true, Rule: "me", Reason: "rule me", Level: "shared", Account: "mine", OwnAccount: true, Login: "capture", RefreshToken: "surrogate"},
+			policy.Decision{Allowed: true, Rule: "me", Reason: "rule me", Level: "shared", Account: "mine", OwnAccount: true, Credential: "oauth", Login: "capture", RefreshToken: "surrogate"},
 		},
 		{"host without a rule", policy.Request{Tree: "mine", Subject: onHost(0)}, policy.Decision{Reason: "no rule names this host process"}},
 		{"host, another tree", policy.Request{Tree: "web-2", Subject: onHost(1000)}, policy.Decision{Reason: "no rule names this host process"}},

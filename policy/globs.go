@@ -30,9 +30,11 @@ func (g *Globs) UnmarshalYAML(unmarshal func(any) error) error {
 
 var _ yaml.InterfaceUnmarshaler = (*Globs)(nil)
 
+var errEmpty = errors.New("empty list; a condition that names nothing would hold for everything")
+
 func (g Globs) validate() error {
 	if g != nil && len(g) == 0 {
-		return errors.New("empty list; a condition that names nothing would hold for everything")
+		return errEmpty
 	}
 	for _, p := range g {
 		if p == "" {

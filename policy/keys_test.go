@@ -13,10 +13,16 @@ var policyKeys = grammar{
 	"rules": {
 		"name": nil, "deny": nil,
 		"match": {
-			"tree": nil, "host": {"uid": nil},
-			"container": {"name": nil, "image": nil, "compose_project": nil, "labels": {"*": nil}},
+			"tree": nil, "host": {"uid": nil, "exe": nil}, "uid": nil,
+			"container": {
+				"name": nil, "image": nil, "digest": nil, "compose_project": nil, "compose_service": nil, "runtime": nil,
+				"pod": nil, "namespace": nil, "user": nil, "privileged": nil, "labels": {"*": nil},
+			},
 		},
-		"allow": {"level": nil, "account": nil, "login": nil, "refresh_token": nil, "privileged": nil},
+		"allow": {
+			"level": nil, "account": nil, "credential": nil, "scopes": nil, "login": nil, "refresh_token": nil, "ttl": nil,
+			"hours": nil, "reads_per_minute": nil, "privileged": nil,
+		},
 	},
 }
 

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -25,8 +26,9 @@ func Parse(name string, b []byte) (*Policy, error) {
 	if err := strictyaml.Decode(name, b, &p, true); err != nil {
 		return nil, err
 	}
-	if err := p.validate(); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+	var bad *invalid
+	if err := p.validate(); errors.As(err, &bad) {
+		return nil, strictyaml.Refuse(name, b, bad.path, bad.err)
 	}
 	return &p, nil
 }

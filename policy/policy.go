@@ -32,6 +32,15 @@ const (
 	LoginDeny    Login = "deny"    // it is refused
 )
 
+// Credential says what a tree's credential file holds.
+type Credential string
+
+// What a credential file can hold.
+const (
+	CredentialOAuth Credential = "oauth" // the account's access token
+	CredentialNone  Credential = "none"  // there is no such file: state only
+)
+
 // RefreshToken says what a reader sees as refresh token.
 type RefreshToken string
 
@@ -60,33 +69,48 @@ type Match struct {
 	Tree      Globs           `yaml:"tree"`
 	Container *ContainerMatch `yaml:"container"`
 	Host      *HostMatch      `yaml:"host"`
+	// UID is the caller's file system uid as the host counts it, in a container or not.
+	UID []uint32 `yaml:"uid"`
 }
 
 // ContainerMatch is about the container's facts. Any condition at all needs a runtime that answers.
 type ContainerMatch struct {
 	Name           Globs            `yaml:"name"`
 	Image          Globs            `yaml:"image"`
-	ComposeProject Globs            `yaml:"compose_project"`
+	Digest         Globs            `yaml:"digest"`
 	Labels         map[string]Globs `yaml:"labels"`
-}
-
-// empty reports whether any container matches, known to a runtime or not.
-func (m *ContainerMatch) empty() bool {
-	return len(m.Name)+len(m.Image)+len(m.ComposeProject)+len(m.Labels) == 0
+	ComposeProject Globs            `yaml:"compose_project"`
+	ComposeService Globs            `yaml:"compose_service"`
+	Runtime        Globs            `yaml:"runtime"`
+	Pod            Globs            `yaml:"pod"`
+	Namespace      Globs            `yaml:"namespace"`
+	User           Globs            `yaml:"user"`
+	// Privileged is whether it could become another container, by any of the powers that docs/policy.md lists.
+	Privileged *bool `yaml:"privileged"`
 }
 
 // HostMatch is about a process in no container.
 type HostMatch struct {
 	UID []uint32 `yaml:"uid"`
+	Exe Globs    `yaml:"exe"`
 }
 
 // Allow is what a matching rule gives.
 type Allow struct {
 	Level Level `yaml:"level"`
-	// Account is a name, or "{tree}", "{project}", "{default}". Empty: the level's own choice.
-	Account      string       `yaml:"account"`
+	// Account is a name, or "{tree}", "{project}", "{container}", "{default}". Empty: the level's own choice.
+	Account    string     `yaml:"account"`
+	Credential Credential `yaml:"credential"`
+	// Scopes are all that the account may have been granted. Empty: any.
+	Scopes       []string     `yaml:"scopes"`
 	Login        Login        `yaml:"login"`
 	RefreshToken RefreshToken `yaml:"refresh_token"`
+	// TTL is how long after its start a container may read; 0: always.
+	TTL Duration `yaml:"ttl"`
+	// Hours are when it may; none: always.
+	Hours Hours `yaml:"hours"`
+	// ReadsPerMinute bounds how often a container may open the credential of one tree; 0: no bound.
+	ReadsPerMinute int `yaml:"reads_per_minute"`
 	// Privileged "allow" lets in a container that could become another one; default: refused in isolated only.
 	Privileged string `yaml:"privileged"`
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/claudefs/claudefs/internal/identity"
@@ -70,7 +71,7 @@ func TestPropertyDecisions(t *testing.T) {
 		}
 		// First match: what stands after the rule that decided changes nothing, and no rule before it decides alone.
 		if i >= 0 {
-			if got := (&policy.Policy{Rules: p.Rules[:i+1]}).Decide(q); got != d {
+			if got := (&policy.Policy{Rules: p.Rules[:i+1]}).Decide(q); !cmp.Equal(got, d) {
 				t.Fatalf("rules after the deciding one matter: %+v, %+v", got, d)
 			}
 			for _, before := range p.Rules[:i] {
@@ -111,7 +112,7 @@ func TestPropertyRemovingAnAllowNeverWidens(t *testing.T) {
 			t.Fatalf("removing %q, which did not decide, widened: %+v, then %+v", rules[i].Name, before, after)
 		}
 		alone := (&policy.Policy{Rules: []policy.Rule{rules[slices.IndexFunc(rules, func(r policy.Rule) bool { return r.Name == after.Rule })]}}).Decide(q)
-		if alone != after {
+		if !cmp.Equal(alone, after) {
 			t.Fatalf("allowed by %q only in company: %+v, %+v", after.Rule, alone, after)
 		}
 	})

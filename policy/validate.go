@@ -10,31 +10,52 @@ import (
 	"unicode"
 )
 
-var accountForm = regexp.MustCompile(`^(\{tree\}|\{project\}|\{default\}|[A-Za-z0-9][A-Za-z0-9._-]{0,62})$`)
+var accountForm = regexp.MustCompile(`^(\{tree\}|\{project\}|\{container\}|\{default\}|[A-Za-z0-9][A-Za-z0-9._-]{0,62})$`)
+
+// scopeForm is RFC 6749's scope-token.
+var scopeForm = regexp.MustCompile(`^[\x21\x23-\x5b\x5d-\x7e]+$`)
+
+// invalid is what is wrong at a place of the file: keys and list indexes from the top.
+type invalid struct {
+	path []any
+	err  error
+}
+
+// Error implements error.
+func (i *invalid) Error() string { return i.err.Error() }
+
+// Unwrap implements errors.Unwrap's interface.
+func (i *invalid) Unwrap() error { return i.err }
+
+// at adds where err is; nil stays nil.
+func at(err error, path ...any) error {
+	var inner *invalid
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &inner):
+		return &invalid{append(slices.Clone(path), inner.path...), inner.err}
+	}
+	return &invalid{path, err}
+}
 
 func (p *Policy) validate() error {
 	if p.Version != 1 {
-		return fmt.Errorf("version: want 1, found %d; this claudefs knows no other", p.Version)
+		return at(fmt.Errorf("version: want 1, found %d; this claudefs knows no other", p.Version), "version")
 	}
 	if len(p.Rules) == 0 {
-		return errors.New("rules: none given; a policy without rules denies everything")
+		return at(errors.New("rules: none given; a policy without rules denies everything"), "rules")
 	}
 	names := map[string]bool{}
 	for i := range p.Rules {
 		r := &p.Rules[i]
-		if r.Name == "" {
-			return fmt.Errorf("rules[%d]: name is missing; it is what the audit log shows", i)
-		}
-		if !printable(r.Name) || !printable(r.Deny) {
-			return fmt.Errorf("rules[%d]: name and deny: want one line of printable text", i)
+		if err := r.validate(); err != nil {
+			return at(err, "rules", i)
 		}
 		if names[r.Name] {
-			return fmt.Errorf("rule %q: name given twice", r.Name)
+			return at(fmt.Errorf("rule %q: name given twice", r.Name), "rules", i, "name")
 		}
 		names[r.Name] = true
-		if err := r.validate(); err != nil {
-			return fmt.Errorf("rule %q: %w", r.Name, err)
-		}
 	}
 	return nil
 }
@@ -46,73 +67,110 @@ func printable(s string) bool {
 
 func (r *Rule) validate() error {
 	switch {
+	case r.Name == "":
+		return errors.New("name is missing; it is what the audit log shows")
+	case !printable(r.Name):
+		return at(errors.New("name: want one line of printable text"), "name")
+	case !printable(r.Deny):
+		return at(errors.New("deny: want one line of printable text"), "deny")
 	case r.Allow == nil && r.Deny == "":
 		return errors.New("want allow or deny")
 	case r.Allow != nil && r.Deny != "":
-		return errors.New("has both allow and deny")
-	case r.Match.Container != nil && r.Match.Host != nil:
-		return errors.New("match: container and host exclude each other")
-	case r.Match.Host != nil && len(r.Match.Host.UID) == 0:
-		return errors.New("match: host: uid is missing; name who on the host may read")
+		return at(errors.New("has both allow and deny"), "deny")
 	}
-	if err := r.Match.globs(); err != nil {
-		return fmt.Errorf("match: %w", err)
+	if err := r.Match.validate(); err != nil {
+		return at(err, "match")
 	}
 	if r.Allow == nil {
 		return nil
 	}
-	return r.Allow.validate()
+	if r.Match.Host != nil && r.Allow.TTL != 0 {
+		return at(errors.New("ttl counts from a container's start; a host process has none"), "allow", "ttl")
+	}
+	return at(r.Allow.validate(), "allow")
 }
 
-func (m *Match) globs() error {
-	if err := m.Tree.validate(); err != nil {
-		return fmt.Errorf("tree: %w", err)
+func (m *Match) validate() error {
+	switch {
+	case m.Container != nil && m.Host != nil:
+		return at(errors.New("container and host exclude each other"), "host")
+	case m.Host != nil && len(m.Host.UID) == 0:
+		return at(errors.New("uid is missing; name who on the host may read"), "host")
+	case m.UID != nil && len(m.UID) == 0:
+		return at(errEmpty, "uid")
 	}
-	c := m.Container
-	if c == nil {
+	if err := m.Tree.validate(); err != nil {
+		return at(err, "tree")
+	}
+	if m.Host != nil {
+		return at(m.Host.Exe.validate(), "host", "exe")
+	}
+	if m.Container == nil {
 		return nil
 	}
-	all := []struct {
-		key string
-		g   Globs
-	}{{"name", c.Name}, {"image", c.Image}, {"compose_project", c.ComposeProject}}
-	for _, k := range slices.Sorted(maps.Keys(c.Labels)) {
-		all = append(all, struct {
-			key string
-			g   Globs
-		}{"labels." + k, c.Labels[k]})
+	return at(m.Container.validate(), "container")
+}
+
+func (m *ContainerMatch) validate() error {
+	for _, f := range m.globs() {
+		if err := f.globs.validate(); err != nil {
+			return at(err, strings.TrimPrefix(f.key, "container."))
+		}
 	}
-	for _, f := range all {
-		if err := f.g.validate(); err != nil {
-			return fmt.Errorf("container.%s: %w", f.key, err)
+	for _, k := range slices.Sorted(maps.Keys(m.Labels)) {
+		if k == "" {
+			return at(errors.New("a label has a name"), "labels")
+		}
+		if err := m.Labels[k].validate(); err != nil {
+			return at(err, "labels", k)
 		}
 	}
 	return nil
 }
 
 func (a *Allow) validate() error {
-	switch a.Level {
-	case LevelShared, LevelProject, LevelIsolated:
-	default:
-		return fmt.Errorf("allow: level %q: want shared, project or isolated", a.Level)
+	for _, w := range []struct {
+		key, have string
+		want      []string
+	}{
+		{"level", string(a.Level), []string{"shared", "project", "isolated"}},
+		{"credential", string(a.Credential), []string{"", "oauth", "none"}},
+		{"login", string(a.Login), []string{"", "capture", "deny"}},
+		{"refresh_token", string(a.RefreshToken), []string{"", "surrogate", "null"}},
+		{"privileged", a.Privileged, []string{"", "allow", "deny"}},
+	} {
+		if !slices.Contains(w.want, w.have) {
+			return at(fmt.Errorf("%s %q: want %s", w.key, w.have, choices(w.want)), w.key)
+		}
 	}
 	if a.Account != "" && !accountForm.MatchString(a.Account) {
-		return fmt.Errorf("allow: account %q: want a name, {tree}, {project} or {default}", a.Account)
+		return at(fmt.Errorf("account %q: want a name, {tree}, {project}, {container} or {default}", a.Account), "account")
 	}
-	switch a.Login {
-	case "", LoginCapture, LoginDeny:
-	default:
-		return fmt.Errorf("allow: login %q: want capture or deny", a.Login)
+	if a.Scopes != nil && len(a.Scopes) == 0 {
+		return at(errEmpty, "scopes")
 	}
-	switch a.RefreshToken {
-	case "", RefreshSurrogate, RefreshNull:
-	default:
-		return fmt.Errorf("allow: refresh_token %q: want surrogate or \"null\"", a.RefreshToken)
+	for i, s := range a.Scopes {
+		if !scopeForm.MatchString(s) {
+			return at(fmt.Errorf("scope %q: want one scope without spaces", s), "scopes", i)
+		}
 	}
-	switch a.Privileged {
-	case "", "allow", "deny":
-	default:
-		return fmt.Errorf("allow: privileged %q: want allow or deny", a.Privileged)
+	if a.ReadsPerMinute < 0 {
+		return at(errors.New("reads_per_minute: want a number above 0"), "reads_per_minute")
 	}
 	return nil
+}
+
+// choices lists what is accepted, in quotes where YAML would read something else.
+func choices(want []string) string {
+	var out []string
+	for _, w := range want {
+		switch w {
+		case "":
+		case "null":
+			out = append(out, `"null"`)
+		default:
+			out = append(out, w)
+		}
+	}
+	return strings.Join(out[:len(out)-1], ", ") + " or " + out[len(out)-1]
 }

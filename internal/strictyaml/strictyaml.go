@@ -13,6 +13,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 )
 
 // Decode decodes b into out. name is for messages. An empty document is an error when required is true.
@@ -42,6 +43,53 @@ func Decode(name string, b []byte, out any, required bool) error {
 		return positioned(name, err)
 	}
 	return nil
+}
+
+// Refuse is the error of a decoded document with a value that is not accepted. path leads there, by keys and list
+// indexes; of one that is not there as much is used as is.
+func Refuse(name string, b []byte, path []any, why error) error {
+	f, err := parser.ParseBytes(b, 0)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, why)
+	}
+	body, err := document(name, f)
+	if err != nil || body == nil {
+		return fmt.Errorf("%s: %w", name, why)
+	}
+	n := body
+	for _, step := range path {
+		next := child(n, step)
+		if next == nil {
+			break
+		}
+		n = next
+	}
+	return positioned(name, &yaml.SyntaxError{Message: why.Error(), Token: first(n)})
+}
+
+// child goes one step down, nil where there is none.
+func child(n ast.Node, step any) ast.Node {
+	switch n := n.(type) {
+	case *ast.MappingNode:
+		for _, v := range n.Values {
+			if v.Key.GetToken().Value == step {
+				return v.Value
+			}
+		}
+	case *ast.SequenceNode:
+		if i, ok := step.(int); ok && i < len(n.Values) {
+			return n.Values[i]
+		}
+	}
+	return nil
+}
+
+// first is where a node begins: that of a mapping in lines is its first key, not the colon behind it.
+func first(n ast.Node) *token.Token {
+	if m, ok := n.(*ast.MappingNode); ok && !m.IsFlowStyle && len(m.Values) > 0 {
+		return m.Values[0].Key.GetToken()
+	}
+	return n.GetToken()
 }
 
 // document returns the body of the only document; nil when there is none.
