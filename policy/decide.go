@@ -20,8 +20,8 @@ type Request struct {
 	FactsErr error
 	// Now is when it is asked; zero: the time of the call.
 	Now time.Time
-	// Started is when the container started; zero: not known.
-	Started time.Time
+	// Started says when the container started; nil, or an error: not known. It is asked only by a rule with a ttl.
+	Started func() (time.Time, error)
 }
 
 // Decision is the answer.
@@ -162,14 +162,19 @@ func (a *Allow) untimely(q *Request) string {
 	if !a.Hours.include(now) {
 		return "outside of the rule's hours: " + a.Hours.String()
 	}
-	switch {
-	case a.TTL == 0:
+	if a.TTL == 0 {
 		return ""
-	case q.Started.IsZero():
+	}
+	if q.Started == nil {
 		// Fail closed: a container of unknown age may be too old.
 		return "rule has a ttl, and when the container started is not known"
-	case now.Sub(q.Started) >= time.Duration(a.TTL):
-		return fmt.Sprintf("container's time is over: it started %v ago, the rule gives %v", now.Sub(q.Started).Round(time.Second), time.Duration(a.TTL))
+	}
+	started, err := q.Started()
+	if err != nil {
+		return fmt.Sprintf("rule has a ttl, and when the container started is not known: %v", err) // Fail closed
+	}
+	if age := now.Sub(started); age >= time.Duration(a.TTL) {
+		return fmt.Sprintf("container's time is over: it started %v ago, the rule gives %v", age.Round(time.Second), time.Duration(a.TTL))
 	}
 	return ""
 }

@@ -54,8 +54,8 @@ func TestHours(t *testing.T) {
 	}
 }
 
-// A container's time is counted from its start; one of unknown age is too old.
-func TestTTLFailsClosed(t *testing.T) {
+// A container's time is counted from its start.
+func TestTTL(t *testing.T) {
 	now := time.Date(2026, 11, 2, 12, 0, 0, 0, time.UTC)
 	p := parse(t, "  - {name: r, allow: {level: shared, ttl: 8h}}\n")
 	for _, c := range []struct {
@@ -65,11 +65,23 @@ func TestTTLFailsClosed(t *testing.T) {
 		{now.Add(-8*time.Hour + time.Second), ""},
 		{now.Add(time.Second), ""}, // clocks differ a little
 		{now.Add(-8 * time.Hour), "container's time is over: it started 8h0m0s ago, the rule gives 8h0m0s"},
-		{time.Time{}, "rule has a ttl, and when the container started is not known"},
 	} {
-		d := p.Decide(policy.Request{Tree: "t", Subject: inContainer(), Now: now, Started: c.started})
+		started := func() (time.Time, error) { return c.started, nil }
+		d := p.Decide(policy.Request{Tree: "t", Subject: inContainer(), Now: now, Started: started})
 		if d.Allowed != (c.reason == "") || c.reason != "" && d.Reason != c.reason {
 			t.Errorf("started %v: %+v", c.started, d)
+		}
+	}
+}
+
+func TestTTLOfUnknownAgeFailsClosed(t *testing.T) {
+	p := parse(t, "  - {name: r, allow: {level: shared, ttl: 8h}}\n")
+	for want, started := range map[string]func() (time.Time, error){
+		"rule has a ttl, and when the container started is not known":                  nil,
+		"rule has a ttl, and when the container started is not known: runtime is down": func() (time.Time, error) { return time.Time{}, errDown },
+	} {
+		if d := p.Decide(policy.Request{Tree: "t", Subject: inContainer(), Started: started}); d.Allowed || d.Reason != want {
+			t.Errorf("%+v", d)
 		}
 	}
 }

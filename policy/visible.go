@@ -40,7 +40,7 @@ func (p *Policy) HostMay(tree string, uid uint32) bool {
 
 // Expected is the decision that a container with no special facts would get for the tree, judged by the tree's name
 // alone; for a tree that only host processes may have, theirs. It serves attributes before the first reader is known,
-// never content.
+// never content. ok is false when nobody would be shown a credential.
 func (p *Policy) Expected(tree string) (level Level, account string, ok bool) {
 	var found *Allow
 	containers := true // whether a container may still come to the rule at hand
@@ -50,7 +50,7 @@ func (p *Policy) Expected(tree string) (level Level, account string, ok bool) {
 		switch {
 		case !r.Match.names(tree) || !host && !containers:
 		case r.Allow != nil && !host:
-			return r.Allow.Level, expectedAccount(r.Allow.Account, tree), true
+			return r.Allow.Level, expectedAccount(r.Allow.Account, tree), r.Allow.Credential != CredentialNone
 		case r.Allow != nil && found == nil:
 			found = r.Allow
 		case !host && r.Match.anyContainer():
@@ -60,7 +60,7 @@ func (p *Policy) Expected(tree string) (level Level, account string, ok bool) {
 	if found == nil {
 		return "", "", false
 	}
-	return found.Level, expectedAccount(found.Account, tree), true
+	return found.Level, expectedAccount(found.Account, tree), found.Credential != CredentialNone
 }
 
 func expectedAccount(account, tree string) string {

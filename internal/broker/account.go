@@ -67,7 +67,7 @@ func (b *Broker) expected(t *tree, doc *document) (pin, bool) {
 	if p != nil {
 		return *p, true
 	}
-	level, account, ok := b.cfg.Policy.Expected(t.name)
+	level, account, ok := b.policy.Load().Expected(t.name)
 	if !ok {
 		return pin{}, false
 	}

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	iofs "io/fs"
 	"path/filepath"
+	"time"
 
 	"github.com/claudefs/claudefs/internal/audit"
 	"github.com/claudefs/claudefs/internal/identity"
+	"github.com/claudefs/claudefs/internal/sentinel"
 	"github.com/claudefs/claudefs/policy"
 )
 
@@ -26,11 +29,25 @@ func (v *verdict) event(a audit.Action, o audit.Outcome, tree, reason string) au
 	return e
 }
 
+// reader names who reads, for counting.
+func (v *verdict) reader() string {
+	if v.subject.Host {
+		return fmt.Sprintf("uid %d", v.caller.UID)
+	}
+	return v.subject.Container
+}
+
 // judge attests the caller and asks the policy. A refusal is audited here, with its true reason, and returned as
 // ErrDenied: the caller learns only that it was refused.
 func (b *Broker) judge(ctx context.Context, c identity.Caller, t *tree, action audit.Action) (*verdict, error) {
 	v := &verdict{caller: c}
-	reason := b.attest(ctx, v, t)
+	cause, reason := policy.ErrDenied, b.attest(ctx, v, t)
+	if reason == "" && v.decision.Credential == policy.CredentialNone {
+		reason = fmt.Sprintf("rule %s gives no credential", v.decision.Rule)
+		if action == audit.ActionRead {
+			cause = errNoCredential
+		}
+	}
 	if reason == "" {
 		return v, nil
 	}
@@ -38,8 +55,11 @@ func (b *Broker) judge(ctx context.Context, c identity.Caller, t *tree, action a
 	if err := b.cfg.Audit.Record(v.event(action, audit.Denied, t.name, reason)); err != nil {
 		return nil, fmt.Errorf("audit refusal: %w", err)
 	}
-	return nil, fmt.Errorf("%w: %s", policy.ErrDenied, reason)
+	return nil, fmt.Errorf("%w: %s", cause, reason)
 }
+
+// errNoCredential: a rule leaves a tree without a credential file. It wraps fs.ErrNotExist.
+var errNoCredential = sentinel.New("there is no credential file", iofs.ErrNotExist)
 
 // attest fills in v and returns why the caller is refused, "" when it is not.
 func (b *Broker) attest(ctx context.Context, v *verdict, t *tree) string {
@@ -60,7 +80,10 @@ func (b *Broker) attest(ctx context.Context, v *verdict, t *tree) string {
 			return reason
 		}
 	}
-	v.decision = b.cfg.Policy.Decide(policy.Request{Tree: t.name, Subject: v.subject, Facts: v.facts, FactsErr: factsErr})
+	v.decision = b.policy.Load().Decide(policy.Request{
+		Tree: t.name, Subject: v.subject, Facts: v.facts, FactsErr: factsErr,
+		Started: func() (time.Time, error) { return b.started(v) },
+	})
 	if !v.decision.Allowed {
 		return v.decision.Reason
 	}
@@ -68,6 +91,22 @@ func (b *Broker) attest(ctx context.Context, v *verdict, t *tree) string {
 		return t.take(v.subject, v.facts, b.cfg.Attestor)
 	}
 	return ""
+}
+
+// started is when the caller's container started: as the runtime says, or its first process.
+func (b *Broker) started(v *verdict) (time.Time, error) {
+	if v.facts != nil && !v.facts.Started.IsZero() {
+		return v.facts.Started, nil
+	}
+	var init uint32
+	if v.facts != nil {
+		init = v.facts.InitPID
+	}
+	witness, err := b.cfg.Attestor.Witness(v.subject, init)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return witness.Started()
 }
 
 // facts asks the runtime and has the kernel confirm its answer. Without a runtime, or for a container that no runtime

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/claudefs/claudefs/internal/audit"
@@ -46,7 +47,7 @@ type Recorder interface {
 
 // Config is what a broker needs.
 type Config struct {
-	Policy   *policy.Policy
+	Policy   *policy.Policy // at first; SetPolicy changes it
 	Attestor Attestor
 	Runtime  identity.Runtime // nil: kernel facts only
 	Tokens   Tokens
@@ -65,6 +66,9 @@ type Config struct {
 type Broker struct {
 	cfg   Config
 	since time.Time
+
+	policy atomic.Pointer[policy.Policy]
+	limits limits
 
 	mu    sync.Mutex
 	trees map[string]*tree
@@ -115,7 +119,23 @@ func New(cfg Config) (*Broker, error) {
 		cfg.Account = "default"
 	}
 	b := &Broker{cfg: cfg, since: time.Now(), trees: map[string]*tree{}, uses: map[useKey]time.Time{}}
+	b.policy.Store(cfg.Policy)
 	return b, nil
+}
+
+// SetPolicy puts another policy in force, for whatever is asked from now on. Trees keep whom they belong to, and lose
+// the account that the old policy gave them.
+func (b *Broker) SetPolicy(p *policy.Policy) {
+	b.policy.Store(p)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	clear(b.uses)
+	for _, t := range b.trees {
+		t.mu.Lock()
+		t.changed = t.changed || t.pin != nil
+		t.pin = nil
+		t.mu.Unlock()
+	}
 }
 
 func (b *Broker) tree(name string) *tree {

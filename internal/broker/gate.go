@@ -30,7 +30,7 @@ var errHidden = sentinel.New("no such tree", iofs.ErrNotExist)
 // Enter implements fs.Gate, from kernel facts alone. Runtimes and their helpers, which resolve the source of a bind
 // mount, may pass; they read nothing, because Use and Open judge by more.
 func (b *Broker) Enter(ctx context.Context, c identity.Caller, name string) error {
-	if !b.cfg.Policy.Visible(name) {
+	if !b.policy.Load().Visible(name) {
 		return errHidden
 	}
 	s, err := b.cfg.Attestor.Resolve(ctx, c)
@@ -43,7 +43,7 @@ func (b *Broker) Enter(ctx context.Context, c identity.Caller, name string) erro
 		return nil
 	case runtime && (s.Host || s.HostRoot):
 		return nil // a runtime, or a container that it is setting up: still in the host's root directory
-	case s.Host && b.cfg.Policy.HostMay(name, c.UID):
+	case s.Host && b.policy.Load().HostMay(name, c.UID):
 		return nil
 	}
 	// Fail closed: whoever passes here could bind the tree into namespaces of its own and then hold it.
@@ -75,7 +75,7 @@ func (b *Broker) Use(ctx context.Context, c identity.Caller, name string) error 
 		if reason := b.tree(name).foreign(s, b.cfg.Attestor); reason != "" {
 			return fmt.Errorf("%w: %s", policy.ErrDenied, reason)
 		}
-	case c.UID != 0 && int(c.UID) != os.Geteuid() && !b.cfg.Policy.HostMay(name, c.UID):
+	case c.UID != 0 && int(c.UID) != os.Geteuid() && !b.policy.Load().HostMay(name, c.UID):
 		return fmt.Errorf("%w: no rule names this host process", policy.ErrDenied)
 	}
 	b.mu.Lock()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/claudefs/claudefs/fs"
@@ -24,6 +26,9 @@ func (b *Broker) Open(ctx context.Context, caller identity.Caller, name string) 
 	v, err := b.judge(ctx, caller, t, audit.ActionRead)
 	if err != nil {
 		return nil, err
+	}
+	if reason := b.limits.exceeded(limited{name, v.reader(), v.decision.ReadsPerMinute}); reason != "" {
+		return nil, b.refuse(t, v, fmt.Errorf("%w: %s", policy.ErrDenied, reason))
 	}
 	snap, c, note, err := b.snapshot(ctx, t, v)
 	if err != nil {
@@ -60,6 +65,9 @@ func (b *Broker) snapshot(ctx context.Context, t *tree, v *verdict) (*fs.Snapsho
 		return nil, nil, "", err
 	}
 	c, note, err := b.token(ctx, account)
+	if err == nil {
+		err = within(c, v.decision)
+	}
 	if err != nil {
 		return nil, nil, "", err
 	}
@@ -68,6 +76,24 @@ func (b *Broker) snapshot(ctx context.Context, t *tree, v *verdict) (*fs.Snapsho
 		return nil, nil, "", err
 	}
 	return &fs.Snapshot{Stat: stat(t, doc, p, c, len(out)), Content: out}, c, note, nil
+}
+
+// within refuses an account that may do more than the rule gives. Its token cannot be narrowed: of the servers that were
+// tried one passes over a narrower scope in a refresh (RFC 6749, 6), and another narrows the login for good.
+func within(c *vault.Credential, d policy.Decision) error {
+	if d.Scopes == nil {
+		return nil
+	}
+	if len(c.Scopes) == 0 {
+		// Fail closed: an account of unknown scopes may have any.
+		return fmt.Errorf("%w: the scopes of account %q are not known, and the rule names some", policy.ErrDenied, c.Account)
+	}
+	for _, s := range c.Scopes {
+		if !slices.Contains(d.Scopes, s) {
+			return fmt.Errorf("%w: account %q has been granted %q, the rule gives only %s", policy.ErrDenied, c.Account, s, strings.Join(d.Scopes, " "))
+		}
+	}
+	return nil
 }
 
 // token returns what can be served now. While any token is known there is no error but "login required": a client

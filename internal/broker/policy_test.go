@@ -1,0 +1,113 @@
+package broker_test
+
+import (
+	"errors"
+	iofs "io/fs"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/claudefs/claudefs/internal/audit"
+	"github.com/claudefs/claudefs/internal/identity"
+	"github.com/claudefs/claudefs/vault"
+)
+
+// denied wants the open to be refused, with one record that says why.
+func (w *world) denied(t *testing.T, c identity.Caller, tree string, want error, reason string) {
+	t.Helper()
+	if _, err := w.Open(t.Context(), c, tree); !errors.Is(err, want) {
+		t.Errorf("got %v, want %v", err, want)
+	}
+	if e := w.log.last(t); e.Outcome != audit.Denied || !strings.Contains(e.Reason, reason) {
+		t.Errorf("record %s %q, want %q", e.Outcome, e.Reason, reason)
+	}
+}
+
+func allow(text string) string {
+	return "  - {name: r, match: {container: {}}, allow: {level: shared, account: default, " + text + "}}\n"
+}
+
+// A container's time is counted by its runtime's word, else by the kernel's.
+func TestTTLOfAContainer(t *testing.T) {
+	w := newWorld(t, allow("ttl: 1h"))
+	w.login(t, "default")
+	c := w.container("web", "web")
+	w.facts(c).Started = time.Now().Add(-59 * time.Minute)
+	w.read(t, c, "web")
+	w.log.last(t)
+	w.facts(c).Started = time.Now().Add(-61 * time.Minute)
+	w.denied(t, c, "web", iofs.ErrPermission, "container's time is over: it started 1h1m0s ago, the rule gives 1h0m0s")
+	// Without a runtime's word it is the first process that counts; here there is none.
+	w.facts(c).Started = time.Time{}
+	w.att.blind = errors.New("no first process")
+	w.denied(t, c, "web", iofs.ErrPermission, "when the container started is not known: no first process")
+}
+
+func TestNoCredential(t *testing.T) {
+	w := newWorld(t, allow("credential: none"))
+	w.login(t, "default")
+	c := w.container("web", "web")
+	w.denied(t, c, "web", iofs.ErrNotExist, "rule r gives no credential")
+	if _, err := w.Write(t.Context(), c, "web"); !errors.Is(err, iofs.ErrPermission) {
+		t.Errorf("write: %v", err)
+	}
+	if e := w.log.last(t); e.Action != audit.ActionWrite || e.Outcome != audit.Denied {
+		t.Errorf("write: %+v", e)
+	}
+}
+
+// The account of a rule with scopes must not be able to do more; one of unknown scopes might.
+func TestScopesFailClosed(t *testing.T) {
+	w := newWorld(t, allow(`scopes: ["user:inference", "user:profile"]`))
+	w.login(t, "default")
+	c := w.container("web", "web")
+	for _, tt := range []struct {
+		scopes []string
+		reason string
+	}{
+		{[]string{"user:inference"}, ""},
+		{[]string{"user:profile", "user:inference"}, ""},
+		{[]string{"user:inference", "org:create_api_key"}, `account "default" has been granted "org:create_api_key", the rule gives only user:inference user:profile`},
+		{nil, `the scopes of account "default" are not known`},
+	} {
+		w.edit(t, "default", func(c *vault.Credential) { c.Scopes = tt.scopes })
+		if tt.reason != "" {
+			w.denied(t, c, "web", iofs.ErrPermission, tt.reason)
+			continue
+		}
+		w.read(t, c, "web")
+		w.log.last(t)
+	}
+}
+
+// Reads are counted by container and tree; another container's, or another tree's, are its own.
+func TestReadsPerMinute(t *testing.T) {
+	w := newWorld(t, allow("reads_per_minute: 3"))
+	w.login(t, "default")
+	web, api := w.container("web", "web"), w.container("api", "web")
+	for range 3 {
+		w.read(t, web, "web")
+	}
+	w.log.since()
+	w.denied(t, web, "web", iofs.ErrPermission, "more than 3 reads in a minute")
+	w.read(t, api, "web")
+}
+
+// Another policy holds from the next open on, for trees that were read before too.
+func TestSetPolicy(t *testing.T) {
+	w := newWorld(t, allow("login: deny"))
+	w.login(t, "default")
+	other := w.login(t, "other")
+	c := w.container("web", "web")
+	w.read(t, c, "web")
+	w.log.since()
+	w.SetPolicy(parse(t, "  - {name: closed, deny: closed for the day}\n"))
+	w.denied(t, c, "web", iofs.ErrPermission, "closed for the day")
+	w.SetPolicy(parse(t, strings.Replace(allow("login: deny"), "account: default", "account: other", 1)))
+	if got := w.read(t, c, "web"); got.access != other.AccessToken {
+		t.Errorf("got %+v, want the other account's token", got)
+	}
+	if e := w.log.last(t); e.Account != "other" {
+		t.Errorf("record: %+v", e)
+	}
+}
