@@ -48,6 +48,10 @@ func printStatus(w io.Writer, s *control.Status) error {
 	}
 	fmt.Fprintf(w, "daemon   %d, version %s, up %v\n", s.PID, s.Version, time.Since(s.Since).Round(time.Second))
 	fmt.Fprintf(w, "mount    %s, policy %s\n", s.Mountpoint, s.Policy)
+	if s.InForce.Error != "" {
+		first, _, _ := strings.Cut(s.InForce.Error, "\n")
+		fmt.Fprintf(w, "policy   NOT AS IN THE FILE: %s; that of %s goes on (claudefs policy check)\n", first, in(s.InForce.ReadAt))
+	}
 	fmt.Fprintf(w, "keeper   %s\n", keeperText(&s.Keeper))
 	fmt.Fprintf(w, "vault    %s, key in %s\n", lock, strings.Join(s.Vault.Backends, ", "))
 	for _, r := range s.Runtimes {

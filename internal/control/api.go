@@ -21,7 +21,8 @@ type Status struct {
 	PID           int                 `json:"pid"`
 	Since         time.Time           `json:"since"`
 	Mountpoint    string              `json:"mountpoint"`
-	Policy        string              `json:"policy"`
+	Policy        string              `json:"policy"` // as it was given: an embedded policy's name or a file
+	InForce       PolicyStatus        `json:"policyInForce"`
 	Vault         VaultStatus         `json:"vault"`
 	Accounts      []accounts.Info     `json:"accounts"`
 	Trees         []broker.TreeStatus `json:"trees"`
@@ -45,6 +46,14 @@ type KeeperStatus struct {
 	HandOverError string    `json:"handOverError,omitempty"`
 }
 
+// PolicyStatus says which policy is in force.
+type PolicyStatus struct {
+	Rules  int       `json:"rules"`
+	ReadAt time.Time `json:"readAt"`
+	// Error is why the file as it is now is not in force, "" if it is.
+	Error string `json:"error,omitempty"`
+}
+
 // VaultStatus describes the vault.
 type VaultStatus struct {
 	Directory string   `json:"directory"`
@@ -65,6 +74,8 @@ type Daemon interface {
 	Accounts() *accounts.Accounts
 	Vault() Vault
 	ResetTree(name string) error
+	// ReloadPolicy reads the policy again. After an error the one before it goes on.
+	ReloadPolicy() (PolicyStatus, error)
 	// HandOver has a program take over from this one; it returns when that program has proved itself.
 	HandOver(ctx context.Context, binary string) error
 	Stop()

@@ -67,6 +67,12 @@ func (c Client) ResetTree(ctx context.Context, name string) error {
 	return c.do(ctx, http.MethodPost, "/v1/trees/"+url.PathEscape(name)+"/reset", nil, nil)
 }
 
+// ReloadPolicy has the daemon read its policy again.
+func (c Client) ReloadPolicy(ctx context.Context) (s PolicyStatus, err error) {
+	err = c.do(ctx, http.MethodPost, "/v1/policy/reload", nil, &s)
+	return s, err
+}
+
 // LockVault makes the daemon forget the vault key.
 func (c Client) LockVault(ctx context.Context) error {
 	return c.do(ctx, http.MethodPost, "/v1/vault/lock", nil, nil)

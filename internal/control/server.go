@@ -115,6 +115,7 @@ func (s *Server) routes() http.Handler {
 	handle("POST /v1/trees/{name}/reset", func(r *http.Request) (any, error) {
 		return struct{}{}, s.daemon.ResetTree(r.PathValue("name"))
 	})
+	handle("POST /v1/policy/reload", func(*http.Request) (any, error) { return s.daemon.ReloadPolicy() })
 	handle("POST /v1/vault/lock", func(*http.Request) (any, error) { s.daemon.Vault().Lock(); return struct{}{}, nil })
 	handle("POST /v1/vault/unlock", s.unlock)
 	handle("POST /v1/handover", s.handOver)

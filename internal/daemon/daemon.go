@@ -76,6 +76,11 @@ type Daemon struct {
 	handing  sync.Mutex
 	next     atomic.Pointer[string]
 	reloaded atomic.Pointer[reload]
+
+	reading    sync.Mutex // held while the policy is read again
+	policyPath string     // an embedded policy's name, or an absolute path
+	policy     atomic.Pointer[policyRead]
+
 	// passphrase overrides Options.Passphrase for one unlock by command.
 	passphrase atomic.Pointer[vault.Secret]
 }
@@ -89,6 +94,9 @@ func New(opt Options) (*Daemon, error) {
 		opt.Store = fdstore.New(map[string]int{}, "")
 	}
 	d := &Daemon{opt: opt}
+	if err := d.findPolicy(); err != nil {
+		return nil, fmt.Errorf("find policy: %w", err)
+	}
 	for _, host := range opt.Config.Runtimes {
 		r, err := container.NewDocker(host)
 		if err != nil {

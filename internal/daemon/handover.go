@@ -61,7 +61,9 @@ func (d *Daemon) followOnReload(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-d.opt.Reload:
-			_ = d.HandOver(ctx, "/proc/self/exe")
+			if errors.Is(d.HandOver(ctx, "/proc/self/exe"), control.ErrNoHandOver) {
+				_, _ = d.ReloadPolicy()
+			}
 		}
 	}
 }

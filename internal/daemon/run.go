@@ -112,6 +112,7 @@ func (d *Daemon) serve(ctx context.Context, server *control.Server, notice strin
 	g.Go(func() error { return d.beat(ctx, m) })
 	g.Go(func() error { return d.replaceKeeper(ctx) })
 	g.Go(func() error { return d.followOnReload(ctx) })
+	g.Go(func() error { return d.watchPolicy(ctx) })
 	if d.opt.Ready != nil {
 		d.opt.Ready(notice, tookOver)
 	}

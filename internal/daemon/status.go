@@ -18,7 +18,7 @@ func (d *Daemon) Status(ctx context.Context) (*control.Status, error) {
 	}
 	s := &control.Status{
 		SchemaVersion: 1, Version: version.Version, PID: os.Getpid(), Since: d.since.UTC(),
-		Mountpoint: d.opt.Mountpoint, Policy: d.opt.PolicyName, Accounts: list, Trees: d.broker.Status(),
+		Mountpoint: d.opt.Mountpoint, Policy: d.opt.PolicyName, InForce: d.policyStatus(), Accounts: list, Trees: d.broker.Status(),
 		Vault:    control.VaultStatus{Directory: d.opt.Config.VaultDir(), Locked: d.vault.Locked()},
 		Runtimes: []control.RuntimeStatus{}, Keeper: d.keeperStatus(),
 	}
