@@ -8,16 +8,35 @@ import (
 	"github.com/claudefs/claudefs/internal/strictyaml"
 )
 
-// Load reads and checks a policy file, or the embedded policy of that name (shared, project, isolated).
+// Load reads and checks a policy file and has it answer its own tests, or loads the embedded policy of that name (shared, project, isolated).
 func Load(nameOrFile string) (*Policy, error) {
+	b, err := Text(nameOrFile)
+	if err != nil {
+		return nil, err
+	}
+	p, err := Parse(nameOrFile, b)
+	if err != nil {
+		return nil, err
+	}
+	for i := range p.Tests {
+		if r := p.Tests[i].Run(p); !r.Ok {
+			// Fail closed: the file does not do what its author says that it does.
+			return nil, strictyaml.Refuse(nameOrFile, b, []any{"tests", i}, fmt.Errorf("test %q fails: %s (%s)", r.Name, r.Problem, r.Reason))
+		}
+	}
+	return p, nil
+}
+
+// Text returns an embedded policy or a file's text.
+func Text(nameOrFile string) ([]byte, error) {
 	if b, ok := Builtin(nameOrFile); ok {
-		return Parse(nameOrFile, b)
+		return b, nil
 	}
 	b, err := os.ReadFile(nameOrFile)
 	if err != nil {
 		return nil, fmt.Errorf("read policy: %w", err)
 	}
-	return Parse(nameOrFile, b)
+	return b, nil
 }
 
 // Parse checks a policy. name is for messages, which carry line, column and the offending line.

@@ -54,6 +54,8 @@ const (
 type Policy struct {
 	Version int    `yaml:"version"`
 	Rules   []Rule `yaml:"rules"`
+	// Tests are questions that the policy has to answer as they say.
+	Tests []Test `yaml:"tests"`
 }
 
 // Rule is one entry of rules. It has either Allow or Deny.

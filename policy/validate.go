@@ -57,7 +57,7 @@ func (p *Policy) validate() error {
 		}
 		names[r.Name] = true
 	}
-	return nil
+	return at(validateTests(p.Tests), "tests")
 }
 
 // printable keeps what ends in logs and on terminals to one line without control characters.

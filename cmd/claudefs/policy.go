@@ -38,6 +38,33 @@ func newPolicyCommand(e *env) *cobra.Command {
 			return nil
 		},
 	}
-	cmd.AddCommand(show, check)
+	schema := &cobra.Command{
+		Use: "schema", Short: "Print the JSON Schema of policy files, for editors", Args: exactly(0),
+		RunE: func(*cobra.Command, []string) error {
+			_, err := e.Stdout.Write(policy.Schema)
+			return err
+		},
+	}
+	cmd.AddCommand(show, check, schema, newPolicyReloadCommand(e), newPolicyTestCommand(e), newPolicyExplainCommand(e))
 	return cmd
+}
+
+func newPolicyReloadCommand(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "reload", Short: "Have the daemon read its policy again", Args: exactly(0),
+		Long: `Have the daemon read its policy again. It does so by itself when the file changes. The new policy holds from the next
+read on, in containers that run too. A bad file changes nothing: the exit code is 1, and "claudefs status" says so.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := e.client()
+			if err != nil {
+				return err
+			}
+			s, err := c.ReloadPolicy(cmd.Context())
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(e.Stdout, "claudefs: policy is in force: %d rules\n", s.Rules)
+			return nil
+		},
+	}
 }

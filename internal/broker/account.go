@@ -51,11 +51,19 @@ func (b *Broker) exists(a vault.AccountID) bool {
 func (t *tree) pinTo(p pin) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.pin != nil && t.pin.account != p.account && t.pin.rule != p.rule {
-		return fmt.Errorf("%w: tree is pinned to account %q, the rule gives %q", policy.ErrDenied, t.pin.account, p.account)
+	if err := t.pinned(p); err != nil {
+		return err
 	}
 	t.changed = t.changed || t.pin == nil || *t.pin != p
 	t.pin = &p
+	return nil
+}
+
+// pinned says why the tree cannot have p, nil when it can; t.mu is held.
+func (t *tree) pinned(p pin) error {
+	if t.pin != nil && t.pin.account != p.account && t.pin.rule != p.rule {
+		return fmt.Errorf("%w: tree is pinned to account %q, the rule gives %q", policy.ErrDenied, t.pin.account, p.account)
+	}
 	return nil
 }
 

@@ -63,27 +63,11 @@ var errNoCredential = sentinel.New("there is no credential file", iofs.ErrNotExi
 
 // attest fills in v and returns why the caller is refused, "" when it is not.
 func (b *Broker) attest(ctx context.Context, v *verdict, t *tree) string {
-	var err error
-	if v.subject, err = b.cfg.Attestor.Resolve(ctx, v.caller); err != nil {
-		return err.Error()
+	q, reason := b.identify(ctx, v, t.name)
+	if reason != "" {
+		return reason
 	}
-	var factsErr error
-	if !v.subject.Host {
-		if err := v.subject.Holds(t.name); err != nil {
-			return err.Error()
-		}
-		v.facts, factsErr = b.facts(ctx, v.subject)
-		if errors.Is(factsErr, identity.ErrDenied) {
-			return factsErr.Error()
-		}
-		if reason := b.undeclared(v.facts, t.name); reason != "" {
-			return reason
-		}
-	}
-	v.decision = b.policy.Load().Decide(policy.Request{
-		Tree: t.name, Subject: v.subject, Facts: v.facts, FactsErr: factsErr,
-		Started: func() (time.Time, error) { return b.started(v) },
-	})
+	v.decision = b.policy.Load().Decide(q)
 	if !v.decision.Allowed {
 		return v.decision.Reason
 	}
@@ -91,6 +75,27 @@ func (b *Broker) attest(ctx context.Context, v *verdict, t *tree) string {
 		return t.take(v.subject, v.facts, b.cfg.Attestor)
 	}
 	return ""
+}
+
+// identify fills in who the caller is, and makes the question to the policy of it; or it says why that is not asked.
+func (b *Broker) identify(ctx context.Context, v *verdict, tree string) (q policy.Request, reason string) {
+	var err error
+	if v.subject, err = b.cfg.Attestor.Resolve(ctx, v.caller); err != nil {
+		return q, err.Error()
+	}
+	q = policy.Request{Tree: tree, Subject: v.subject, Started: func() (time.Time, error) { return b.started(v) }}
+	if v.subject.Host {
+		return q, ""
+	}
+	if err := v.subject.Holds(tree); err != nil {
+		return q, err.Error()
+	}
+	v.facts, q.FactsErr = b.facts(ctx, v.subject)
+	if errors.Is(q.FactsErr, identity.ErrDenied) {
+		return q, q.FactsErr.Error()
+	}
+	q.Facts = v.facts
+	return q, b.undeclared(v.facts, tree)
 }
 
 // started is when the caller's container started: as the runtime says, or its first process.

@@ -111,3 +111,43 @@ func TestSetPolicy(t *testing.T) {
 		t.Errorf("record: %+v", e)
 	}
 }
+
+// An explanation says what a read would come to, and changes and records nothing.
+func TestExplain(t *testing.T) {
+	w := newWorld(t, "  - {name: other, match: {tree: other}, deny: no}\n"+allow(`scopes: ["user:inference", "user:profile", "user:sessions:claude_code"]`))
+	l := w.login(t, "default")
+	c := w.container("web", "web")
+	e := w.Explain(t.Context(), c, "web")
+	if !e.Allowed || e.Rule != "r" || e.Account != "default" || !e.ExpiresAt.Equal(l.ExpiresAt.Truncate(time.Millisecond)) || e.Caller.Name != "web" {
+		t.Errorf("got %+v", e)
+	}
+	if len(e.Rules) != 2 || e.Rules[0].Why != `tree: "web" is not other` || !e.Rules[1].Decides {
+		t.Errorf("rules: %+v", e.Rules)
+	}
+	w.edit(t, "default", func(c *vault.Credential) { c.Scopes = []string{"all"} })
+	for name, want := range map[string]string{
+		"web":   `account "default" has been granted "all"`,
+		"other": "does not hold this tree",
+	} {
+		if e := w.Explain(t.Context(), c, name); e.Allowed || !strings.Contains(e.Reason, want) {
+			t.Errorf("%s: %+v, want %q", name, e, want)
+		}
+		if _, err := w.Open(t.Context(), c, name); err == nil {
+			t.Errorf("%s: opened", name)
+		}
+		if rec := w.log.last(t); !strings.Contains(rec.Reason, want) {
+			t.Errorf("%s: a read says %q, want %q", name, rec.Reason, want)
+		}
+	}
+	// Of an isolated tree that nobody has yet: asking does not take it.
+	w.SetPolicy(parse(t, "isolated"))
+	w.login(t, "web")
+	if e := w.Explain(t.Context(), c, "web"); !e.Allowed {
+		t.Errorf("isolated: %+v", e)
+	}
+	second := w.container("second", "web")
+	w.read(t, second, "web")
+	if e := w.Explain(t.Context(), c, "web"); e.Allowed || !strings.Contains(e.Reason, "belongs to container") {
+		t.Errorf("isolated, taken: %+v", e)
+	}
+}
