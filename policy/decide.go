@@ -44,12 +44,29 @@ type Decision struct {
 
 // Decide finds the first rule that matches and applies it. What no rule matches is denied.
 func (p *Policy) Decide(q Request) Decision {
-	for i := range p.Rules {
-		if d, decides := p.Rules[i].decide(&q, nil); decides {
+	for _, r := range p.about(q.Tree) {
+		if d, decides := r.decide(&q, nil); decides {
 			return d
 		}
 	}
 	return unmatched(&q)
+}
+
+// about lists the rules whose match names the tree. There are few trees, and of many rules most are about others.
+func (p *Policy) about(tree string) []*Rule {
+	if known, ok := p.byTree.Load(tree); ok {
+		return known.([]*Rule)
+	}
+	var rules []*Rule
+	for i := range p.Rules {
+		if p.Rules[i].Match.names(tree) {
+			rules = append(rules, &p.Rules[i])
+		}
+	}
+	if ValidTree(tree) {
+		p.byTree.Store(tree, rules)
+	}
+	return rules
 }
 
 // Step is what one rule said to a request.

@@ -3,6 +3,7 @@ package policy
 import (
 	iofs "io/fs"
 	"regexp"
+	"sync"
 
 	"github.com/claudefs/claudefs/internal/sentinel"
 )
@@ -50,12 +51,14 @@ const (
 	RefreshNull      RefreshToken = "null"      // none: for clients older than 2.1.81
 )
 
-// Policy is a parsed policy file.
+// Policy is a parsed policy file. Its rules do not change after the first question.
 type Policy struct {
 	Version int    `yaml:"version"`
 	Rules   []Rule `yaml:"rules"`
 	// Tests are questions that the policy has to answer as they say.
 	Tests []Test `yaml:"tests"`
+
+	byTree sync.Map // the rules that are about a tree, by its name
 }
 
 // Rule is one entry of rules. It has either Allow or Deny.

@@ -55,7 +55,7 @@ func newPolicyReloadCommand(e *env) *cobra.Command {
 		Long: `Have the daemon read its policy again. It does so by itself when the file changes. The new policy holds from the next
 read on, in containers that run too. A bad file changes nothing: the exit code is 1, and "claudefs status" says so.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := e.client()
+			c, _, err := e.daemon()
 			if err != nil {
 				return err
 			}

@@ -80,7 +80,7 @@ func runPolicyTests(name string, beside []string) (*testReport, error) {
 }
 
 func printTests(e *env, r *testReport) error {
-	var rows [][]string
+	rows := [][]string{{"", "TEST", "RULE", "PROBLEM", "REASON"}}
 	for _, t := range r.Tests {
 		word := "ok"
 		if !t.Ok {
@@ -88,5 +88,5 @@ func printTests(e *env, r *testReport) error {
 		}
 		rows = append(rows, []string{word, t.Name, orDash(t.Rule), orDash(t.Problem), t.Reason})
 	}
-	return printTable(e.Stdout, []string{"", "TEST", "RULE", "PROBLEM", "REASON"}, rows)
+	return printTable(e.Stdout, rows)
 }

@@ -25,6 +25,8 @@ type Explanation struct {
 	Credential policy.Credential `json:"credential,omitempty"`
 	Login      policy.Login      `json:"login,omitempty"`
 	ExpiresAt  time.Time         `json:"expiresAt,omitzero"`
+	// Notes are what was not looked at.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // Asked is whom an explanation is about.

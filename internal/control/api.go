@@ -46,6 +46,13 @@ type KeeperStatus struct {
 	HandOverError string    `json:"handOverError,omitempty"`
 }
 
+// Question is whom an explanation is asked about: a container by name or id, or a process.
+type Question struct {
+	Tree      string `json:"tree"`
+	Container string `json:"container,omitempty"`
+	PID       uint32 `json:"pid,omitempty"`
+}
+
 // PolicyStatus says which policy is in force.
 type PolicyStatus struct {
 	Rules  int       `json:"rules"`
@@ -74,6 +81,8 @@ type Daemon interface {
 	Accounts() *accounts.Accounts
 	Vault() Vault
 	ResetTree(name string) error
+	// Explain says what would come of a read.
+	Explain(context.Context, Question) (*broker.Explanation, error)
 	// ReloadPolicy reads the policy again. After an error the one before it goes on.
 	ReloadPolicy() (PolicyStatus, error)
 	// HandOver has a program take over from this one; it returns when that program has proved itself.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/claudefs/claudefs/internal/accounts"
+	"github.com/claudefs/claudefs/internal/broker"
 	"github.com/claudefs/claudefs/internal/keeper"
 )
 
@@ -71,6 +72,16 @@ func (c Client) ResetTree(ctx context.Context, name string) error {
 func (c Client) ReloadPolicy(ctx context.Context) (s PolicyStatus, err error) {
 	err = c.do(ctx, http.MethodPost, "/v1/policy/reload", nil, &s)
 	return s, err
+}
+
+// Explain says what would come of a read.
+func (c Client) Explain(ctx context.Context, q Question) (*broker.Explanation, error) {
+	body, err := json.Marshal(q)
+	if err != nil {
+		return nil, fmt.Errorf("ask daemon: %w", err)
+	}
+	var x broker.Explanation
+	return &x, c.do(ctx, http.MethodPost, "/v1/policy/explain", body, &x)
 }
 
 // LockVault makes the daemon forget the vault key.

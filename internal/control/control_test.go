@@ -70,6 +70,9 @@ func (d *daemon) Status(ctx context.Context) (*control.Status, error) {
 func (d *daemon) Accounts() *accounts.Accounts { return d.acc }
 func (d *daemon) Vault() control.Vault         { return d }
 func (d *daemon) ResetTree(string) error       { return vault.ErrNotFound }
+func (d *daemon) Explain(_ context.Context, q control.Question) (*broker.Explanation, error) {
+	return &broker.Explanation{Tree: q.Tree, Reason: q.Container}, nil
+}
 func (d *daemon) ReloadPolicy() (control.PolicyStatus, error) {
 	return control.PolicyStatus{Rules: 2}, nil
 }

@@ -115,6 +115,7 @@ func (s *Server) routes() http.Handler {
 	handle("POST /v1/trees/{name}/reset", func(r *http.Request) (any, error) {
 		return struct{}{}, s.daemon.ResetTree(r.PathValue("name"))
 	})
+	handle("POST /v1/policy/explain", s.explain)
 	handle("POST /v1/policy/reload", func(*http.Request) (any, error) { return s.daemon.ReloadPolicy() })
 	handle("POST /v1/vault/lock", func(*http.Request) (any, error) { s.daemon.Vault().Lock(); return struct{}{}, nil })
 	handle("POST /v1/vault/unlock", s.unlock)
@@ -197,4 +198,14 @@ func allowed(ctx context.Context) bool {
 	theirs, err1 := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", cred.Pid))
 	ours, err2 := os.Readlink("/proc/self/ns/pid")
 	return err1 == nil && err2 == nil && theirs == ours
+}
+
+func (s *Server) explain(r *http.Request) (any, error) {
+	var q Question
+	d := json.NewDecoder(io.LimitReader(r.Body, maxBody))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&q); err != nil {
+		return nil, fmt.Errorf("read question: %w", err)
+	}
+	return s.daemon.Explain(r.Context(), q)
 }

@@ -59,6 +59,14 @@ func (f *Facts) Project() string {
 	return f.Labels[LabelComposeProject]
 }
 
+// Start is when the container was last started, or an error that it is not known.
+func (f *Facts) Start() (time.Time, error) {
+	if f.Started.IsZero() {
+		return f.Started, errors.New("the runtime does not say")
+	}
+	return f.Started, nil
+}
+
 // Runtime is what knows containers by id.
 type Runtime interface {
 	// Inspect returns ErrNoContainer for an id that it does not know. It must not be called while a LOOKUP or GETATTR
