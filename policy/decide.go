@@ -40,6 +40,8 @@ type Decision struct {
 	RefreshToken RefreshToken
 	// ReadsPerMinute bounds the container's reads of the tree; 0: no bound.
 	ReadsPerMinute int
+	// Approval: an operator has to approve the reader.
+	Approval bool
 }
 
 // Decide finds the first rule that matches and applies it. What no rule matches is denied.
@@ -141,6 +143,7 @@ func (r *Rule) allow(q *Request) Decision {
 	d.Login = cmp.Or(r.Allow.Login, LoginCapture)
 	d.RefreshToken = cmp.Or(r.Allow.RefreshToken, RefreshSurrogate)
 	d.Scopes, d.ReadsPerMinute = r.Allow.Scopes, r.Allow.ReadsPerMinute
+	d.Approval = r.Allow.Approval == "first-read"
 	return d
 }
 

@@ -116,6 +116,8 @@ type Allow struct {
 	Hours Hours `yaml:"hours"`
 	// ReadsPerMinute bounds how often a container may open the credential of one tree; 0: no bound.
 	ReadsPerMinute int `yaml:"reads_per_minute"`
+	// Approval "first-read" has a container wait at its first read until an operator approves it; default: none.
+	Approval string `yaml:"approval"`
 	// Privileged "allow" lets in a container that could become another one; default: refused in isolated only.
 	Privileged string `yaml:"privileged"`
 }

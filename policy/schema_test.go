@@ -58,6 +58,8 @@ func generate(t testing.TB) []byte {
 	account, _ := s.Definitions["Allow"].Properties.Get("account")
 	account.Pattern = policy.AccountForm
 	privileged, _ := s.Definitions["Allow"].Properties.Get("privileged")
+	approval, _ := s.Definitions["Allow"].Properties.Get("approval")
+	approval.Enum = []any{"none", "first-read"}
 	privileged.Enum = []any{"allow", "deny"}
 	b, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"fmt"
+	"strings"
+
 	"github.com/spf13/cobra"
 
 	"github.com/claudefs/claudefs/internal/broker"
@@ -45,6 +48,31 @@ and which account and container the tree belongs to. State files and accounts st
 			return client.ResetTree(cmd.Context(), args[0])
 		},
 	}
-	cmd.AddCommand(list, reset)
+	cmd.AddCommand(list, reset, newTreeApproveCommand(e))
+	return cmd
+}
+
+func newTreeApproveCommand(e *env) *cobra.Command {
+	var reader string
+	cmd := &cobra.Command{
+		Use: "approve TREE", Short: "Let containers read that wait for an approval", Args: exactly(1),
+		Long: `Let containers read a tree's credential that wait for it: their rule has "approval: first-read". An approval lasts as
+long as the container runs; one that is started again has to be approved again. "claudefs tree list" shows who waits.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, _, err := e.daemon()
+			if err != nil {
+				return err
+			}
+			approved, err := client.Approve(cmd.Context(), args[0], reader)
+			if err != nil {
+				return err
+			}
+			for _, w := range approved {
+				fmt.Fprintf(e.Stdout, "claudefs: tree %s: %s may read\n", args[0], strings.TrimSpace(w.Name+" "+w.Reader))
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&reader, "container", "", "only the one of this `NAME|ID`")
 	return cmd
 }

@@ -20,6 +20,7 @@ const (
 	ActionLogout   Action = "logout"   // a tree logged itself out
 	ActionRefresh  Action = "refresh"  // a client's lock asked for a newer token
 	ActionWrite    Action = "write"    // a write that was refused before its content was looked at
+	ActionApprove  Action = "approve"  // an operator approved a reader
 	ActionPolicy   Action = "policy"   // a policy was put in force
 	ActionAccounts Action = "accounts" // an operator changed accounts
 )

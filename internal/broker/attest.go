@@ -71,6 +71,9 @@ func (b *Broker) attest(ctx context.Context, v *verdict, t *tree) string {
 	if !v.decision.Allowed {
 		return v.decision.Reason
 	}
+	if reason := b.unapproved(t, v); reason != "" {
+		return reason
+	}
 	if v.decision.Level == policy.LevelIsolated && !v.subject.Host {
 		return t.take(v.subject, v.facts, b.cfg.Attestor)
 	}

@@ -80,19 +80,21 @@ type Broker struct {
 type tree struct {
 	name string
 
-	mu      sync.Mutex
-	doc     *document // sealed in the vault; nil until first needed
-	version vault.Version
-	pin     *pin        // the account that readers get
-	claim   *claim      // the container that an isolated tree belongs to
-	read    reading     // the newest token that was handed to the tree
-	handed  []handed    // tokens to screen for
-	busy    time.Time   // until when the lock is shown as the daemon's
-	forced  []time.Time // recent renewals that the tree's clients asked for
-	last    Reader
-	sized   sized // of the version that was described last
-	changed bool  // since it was saved
-	unsaved error // why it could not be
+	mu       sync.Mutex
+	doc      *document // sealed in the vault; nil until first needed
+	version  vault.Version
+	pin      *pin      // the account that readers get
+	claim    *claim    // the container that an isolated tree belongs to
+	waiting  []Waiting // readers that nobody has approved yet
+	approved []Waiting
+	read     reading     // the newest token that was handed to the tree
+	handed   []handed    // tokens to screen for
+	busy     time.Time   // until when the lock is shown as the daemon's
+	forced   []time.Time // recent renewals that the tree's clients asked for
+	last     Reader
+	sized    sized // of the version that was described last
+	changed  bool  // since it was saved
+	unsaved  error // why it could not be
 }
 
 // reading names the token that a tree read last. Without an account it stands for whatever was read before this daemon

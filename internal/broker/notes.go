@@ -31,6 +31,7 @@ type notes struct {
 	Forced   []time.Time         `json:"forced,omitempty"`
 	Handed   []handedNote        `json:"handed,omitempty"`
 	LastRead Reader              `json:"last,omitzero"`
+	Approved []Waiting           `json:"approved,omitempty"`
 }
 
 // handedNote is handed with its tokens in clear.
@@ -50,7 +51,7 @@ func (b *Broker) save(t *tree) {
 	}
 	t.changed = false
 	n := notes{
-		Read: t.read.account, Rotated: t.read.rotated, Busy: t.busy, Forced: t.forced, LastRead: t.last,
+		Read: t.read.account, Rotated: t.read.rotated, Busy: t.busy, Forced: t.forced, LastRead: t.last, Approved: t.approved,
 	}
 	if t.pin != nil {
 		n.Account, n.Refresh, n.Rule = t.pin.account, t.pin.refresh, t.pin.rule
@@ -80,7 +81,7 @@ func (b *Broker) recall(t *tree) {
 	if len(text) == 0 || json.Unmarshal(text, &n) != nil {
 		return
 	}
-	t.read, t.busy, t.forced, t.last = reading{n.Read, n.Rotated}, n.Busy, n.Forced, n.LastRead
+	t.read, t.busy, t.forced, t.last, t.approved = reading{n.Read, n.Rotated}, n.Busy, n.Forced, n.LastRead, n.Approved
 	if n.Account != "" {
 		t.pin = &pin{n.Account, n.Refresh, n.Rule}
 	}

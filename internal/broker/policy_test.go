@@ -3,11 +3,14 @@ package broker_test
 import (
 	"errors"
 	iofs "io/fs"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/claudefs/claudefs/internal/audit"
+	"github.com/claudefs/claudefs/internal/broker"
 	"github.com/claudefs/claudefs/internal/identity"
 	"github.com/claudefs/claudefs/vault"
 )
@@ -151,3 +154,72 @@ func TestExplain(t *testing.T) {
 		t.Errorf("isolated, taken: %+v", e)
 	}
 }
+
+// A first read waits for an operator; his yes lasts as long as the container runs, in another server too.
+func TestApproval(t *testing.T) {
+	w := newWorld(t, allow("approval: first-read"), func(c *broker.Config) { c.Memory = memory{} })
+	w.login(t, "default")
+	web, api := w.container("web", "web"), w.container("api", "web")
+	const reason = "its first read needs an approval: claudefs tree approve web"
+	for range 2 {
+		w.denied(t, web, "web", iofs.ErrPermission, reason)
+	}
+	w.denied(t, api, "web", iofs.ErrPermission, reason)
+	if _, err := w.Write(t.Context(), web, "web"); !errors.Is(err, iofs.ErrPermission) {
+		t.Errorf("write: %v", err)
+	}
+	w.log.since()
+	if _, err := w.StateDir("web"); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.Status(); len(got) != 1 || len(got[0].Waiting) != 2 || got[0].Hint != "claudefs tree approve web" {
+		t.Errorf("status: %+v", got)
+	}
+	if _, err := w.Approve("web", "other"); err == nil {
+		t.Error("somebody who does not wait was approved")
+	}
+	got, err := w.Approve("web", "web")
+	if err != nil || len(got) != 1 || got[0].Reader != w.subject(web).Container {
+		t.Fatalf("approved %+v, %v", got, err)
+	}
+	if e := w.log.last(t); e.Action != audit.ActionApprove || e.Container != w.subject(web).Container || e.Tree != "web" {
+		t.Errorf("record: %+v", e)
+	}
+	w.read(t, web, "web")
+	w.log.since()
+	w.denied(t, api, "web", iofs.ErrPermission, reason)
+	w.restart(t)
+	w.read(t, web, "web")
+	w.log.since()
+	w.att.end(web.TID)
+	w.denied(t, web, "web", iofs.ErrPermission, reason)
+}
+
+// Fail closed: an approval that cannot be recorded is not given.
+func TestApprovalFailsClosedWithoutAudit(t *testing.T) {
+	w := newWorld(t, allow("approval: first-read"))
+	w.login(t, "default")
+	web := w.container("web", "web")
+	w.denied(t, web, "web", iofs.ErrPermission, "needs an approval")
+	if _, err := w.StateDir("web"); err != nil {
+		t.Fatal(err)
+	}
+	w.log.fail(errors.New("disk full"))
+	if _, err := w.Approve("web", ""); err == nil {
+		t.Error("approved without a record")
+	}
+	w.log.fail(nil)
+	w.denied(t, web, "web", iofs.ErrPermission, "needs an approval")
+}
+
+// memory outlives a broker.
+type memory map[string][]byte
+
+func (m memory) Save(tree string, notes []byte) error {
+	m[tree] = slices.Clone(notes)
+	return nil
+}
+
+func (m memory) Load(tree string) []byte { return slices.Clone(m[tree]) }
+
+func (m memory) Trees() []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"slices"
 	"time"
 
 	"github.com/claudefs/claudefs/policy"
@@ -17,6 +18,7 @@ type TreeStatus struct {
 	ContainerName string    `json:"lastContainerName,omitempty"`
 	Outcome       string    `json:"lastOutcome,omitempty"` // "allowed", or the reason of the refusal
 	Hint          string    `json:"hint,omitempty"`        // what would help a tree without a login
+	Waiting       []Waiting `json:"waiting,omitempty"`     // readers that an operator has to approve
 }
 
 // Status describes the trees that have state and those that somebody asked for, by name.
@@ -43,6 +45,9 @@ func (b *Broker) treeStatus(t *tree) TreeStatus {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if s.Waiting = slices.Clone(t.waiting); len(s.Waiting) > 0 {
+		s.Hint = "claudefs tree approve " + t.name
+	}
 	if t.claim != nil {
 		s.Owner = t.claim.container
 	}

@@ -81,6 +81,8 @@ type Daemon interface {
 	Accounts() *accounts.Accounts
 	Vault() Vault
 	ResetTree(name string) error
+	// Approve lets readers of a tree read that wait: all, or the one whose name or id is given.
+	Approve(tree, reader string) ([]broker.Waiting, error)
 	// Explain says what would come of a read.
 	Explain(context.Context, Question) (*broker.Explanation, error)
 	// ReloadPolicy reads the policy again. After an error the one before it goes on.

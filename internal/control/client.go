@@ -84,6 +84,13 @@ func (c Client) Explain(ctx context.Context, q Question) (*broker.Explanation, e
 	return &x, c.do(ctx, http.MethodPost, "/v1/policy/explain", body, &x)
 }
 
+// Approve lets readers of a tree read that wait: all, or the one whose name or id is given.
+func (c Client) Approve(ctx context.Context, tree, reader string) (approved []broker.Waiting, err error) {
+	path := "/v1/trees/" + url.PathEscape(tree) + "/approve?reader=" + url.QueryEscape(reader)
+	err = c.do(ctx, http.MethodPost, path, nil, &approved)
+	return approved, err
+}
+
 // LockVault makes the daemon forget the vault key.
 func (c Client) LockVault(ctx context.Context) error {
 	return c.do(ctx, http.MethodPost, "/v1/vault/lock", nil, nil)

@@ -67,9 +67,10 @@ func (d *daemon) Status(ctx context.Context) (*control.Status, error) {
 	s := status
 	return &s, d.err
 }
-func (d *daemon) Accounts() *accounts.Accounts { return d.acc }
-func (d *daemon) Vault() control.Vault         { return d }
-func (d *daemon) ResetTree(string) error       { return vault.ErrNotFound }
+func (d *daemon) Accounts() *accounts.Accounts                     { return d.acc }
+func (d *daemon) Vault() control.Vault                             { return d }
+func (d *daemon) ResetTree(string) error                           { return vault.ErrNotFound }
+func (d *daemon) Approve(string, string) ([]broker.Waiting, error) { return nil, vault.ErrNotFound }
 func (d *daemon) Explain(_ context.Context, q control.Question) (*broker.Explanation, error) {
 	return &broker.Explanation{Tree: q.Tree, Reason: q.Container}, nil
 }

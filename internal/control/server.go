@@ -115,6 +115,9 @@ func (s *Server) routes() http.Handler {
 	handle("POST /v1/trees/{name}/reset", func(r *http.Request) (any, error) {
 		return struct{}{}, s.daemon.ResetTree(r.PathValue("name"))
 	})
+	handle("POST /v1/trees/{name}/approve", func(r *http.Request) (any, error) {
+		return s.daemon.Approve(r.PathValue("name"), r.URL.Query().Get("reader"))
+	})
 	handle("POST /v1/policy/explain", s.explain)
 	handle("POST /v1/policy/reload", func(*http.Request) (any, error) { return s.daemon.ReloadPolicy() })
 	handle("POST /v1/vault/lock", func(*http.Request) (any, error) { s.daemon.Vault().Lock(); return struct{}{}, nil })

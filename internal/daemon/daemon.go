@@ -195,6 +195,11 @@ func (d *Daemon) Accounts() *accounts.Accounts { return d.accounts }
 // ResetTree implements control.Daemon.
 func (d *Daemon) ResetTree(name string) error { return d.broker.Reset(name) }
 
+// Approve implements control.Daemon.
+func (d *Daemon) Approve(tree, reader string) ([]broker.Waiting, error) {
+	return d.broker.Approve(tree, reader)
+}
+
 // Stop implements control.Daemon: Run unmounts and ends.
 func (d *Daemon) Stop() {
 	d.asked.Store(true)
