@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -58,15 +59,31 @@ policy. Labels that came with the image can then be told from the operator's onl
 	f.StringVar(&o.policy, "policy", "", "`shared|project|isolated|FILE`, with --inspect")
 	f.Uint32Var(&o.uid, "uid", 0, "the reader's `UID` as the host counts it, with --inspect")
 	f.BoolVar(&o.json, "json", false, "print JSON")
-	cmd.MarkFlagsOneRequired("container", "pid", "inspect")
-	cmd.MarkFlagsMutuallyExclusive("container", "pid", "inspect")
-	cmd.MarkFlagsRequiredTogether("inspect", "policy")
 	return cmd
 }
 
+// check says what is wrong with the command line.
+func (o *explainOptions) check() error {
+	asked := 0
+	for _, given := range []bool{o.question.Container != "", o.question.PID != 0, o.inspect != ""} {
+		if given {
+			asked++
+		}
+	}
+	switch {
+	case !policy.ValidTree(o.question.Tree):
+		return fmt.Errorf("tree %q: want a tree's name", o.question.Tree)
+	case asked != 1:
+		return errors.New("whom to ask about: want one of --container, --pid and --inspect")
+	case (o.inspect != "") != (o.policy != ""):
+		return errors.New("--inspect and --policy go together; a running daemon has a policy of its own")
+	}
+	return nil
+}
+
 func (o *explainOptions) explain(cmd *cobra.Command, e *env) (*broker.Explanation, error) {
-	if !policy.ValidTree(o.question.Tree) {
-		return nil, usageError{fmt.Errorf("tree %q: want a tree's name", o.question.Tree)}
+	if err := o.check(); err != nil {
+		return nil, usageError{err}
 	}
 	if o.inspect != "" {
 		return o.offline()
@@ -94,15 +111,16 @@ func (o *explainOptions) offline() (*broker.Explanation, error) {
 			return nil, fmt.Errorf("read image inspect output: %w", err)
 		}
 	}
-	f, unproven, err := container.FromInspect(saved, image)
+	known, err := container.FromInspect(saved, image)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o.inspect, err)
 	}
+	f := known.Facts
 	s := &identity.Subject{Caller: identity.Caller{UID: o.uid}, Container: f.ID, Runtime: f.Runtime}
 	x := &broker.Explanation{SchemaVersion: 1, Tree: o.question.Tree}
 	x.Caller.Describe(s, f)
 	x.Judged(p.Explain(policy.Request{Tree: o.question.Tree, Subject: s, Facts: f, Started: f.Start}))
-	if unproven {
+	if known.LabelsUnproven {
 		x.Notes = append(x.Notes, "labels that came with the image are taken for the operator's; give --image to tell them apart")
 	}
 	x.Notes = append(x.Notes, "from a saved answer: whether the container holds the tree, and the account's state, are not looked at")

@@ -19,7 +19,7 @@ type testReport struct {
 func newPolicyTestCommand(e *env) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "test POLICY [TESTS...]", Short: "Ask a policy its tests; needs no daemon", Args: cobra.MinimumNArgs(1),
+		Use: "test POLICY [TESTS...]", Short: "Ask a policy its tests; needs no daemon", Args: atLeast(1),
 		Long: `Ask a policy the questions under its own "tests" and in files beside it, and compare the answers. The exit code is 1
 when one differs. A policy whose own tests fail is not put in force.`,
 		Example: `  claudefs policy test policy.yaml

@@ -26,7 +26,7 @@ func (d *Daemon) Explain(ctx context.Context, q control.Question) (*broker.Expla
 		}
 		f, err := d.cache.Find(ctx, q.Container)
 		if err != nil {
-			return nil, fmt.Errorf("explain: container %q: %w", q.Container, err)
+			return nil, fmt.Errorf("explain: %w", err)
 		}
 		if f.InitPID == 0 {
 			return nil, fmt.Errorf("explain: container %q does not run; save what inspect says of it and use --inspect", q.Container)

@@ -139,11 +139,11 @@ func sameFile(a, b *os.File) bool {
 func (k *Keeper) ready(s *server, w *watchdog) {
 	s.ready, w.last, k.fallen = true, time.Now(), time.Time{}
 	k.stopRefusing()
+	k.status.Message = ""
+	k.write(Serving) // before anybody hears that it serves, and asks
 	if k.cfg.Ready != nil {
 		k.cfg.Ready()
 		k.cfg.Ready = nil
 	}
-	k.status.Message = ""
-	k.write(Serving)
 	k.stop(s)
 }

@@ -84,9 +84,9 @@ func child(n ast.Node, step any) ast.Node {
 	return nil
 }
 
-// first is where a node begins: that of a mapping in lines is its first key, not the colon behind it.
+// first is where a node begins: a mapping does with its first key; its own token may be the colon behind that.
 func first(n ast.Node) *token.Token {
-	if m, ok := n.(*ast.MappingNode); ok && !m.IsFlowStyle && len(m.Values) > 0 {
+	if m, ok := n.(*ast.MappingNode); ok && len(m.Values) > 0 {
 		return m.Values[0].Key.GetToken()
 	}
 	return n.GetToken()
