@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/claudefs/claudefs/internal/strictyaml"
 )
@@ -49,5 +50,6 @@ func Parse(name string, b []byte) (*Policy, error) {
 	if err := p.validate(); errors.As(err, &bad) {
 		return nil, strictyaml.Refuse(name, b, bad.path, bad.err)
 	}
+	p.text = slices.Clone(b)
 	return &p, nil
 }

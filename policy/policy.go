@@ -3,6 +3,7 @@ package policy
 import (
 	iofs "io/fs"
 	"regexp"
+	"slices"
 	"sync"
 
 	"github.com/claudefs/claudefs/internal/sentinel"
@@ -58,8 +59,12 @@ type Policy struct {
 	// Tests are questions that the policy has to answer as they say.
 	Tests []Test `yaml:"tests"`
 
+	text   []byte   // what it was read from
 	byTree sync.Map // the rules that are about a tree, by its name
 }
+
+// Text is what the policy was read from.
+func (p *Policy) Text() []byte { return slices.Clone(p.text) }
 
 // Rule is one entry of rules. It has either Allow or Deny.
 type Rule struct {

@@ -70,7 +70,7 @@ func runMount(cmd *cobra.Command, e *env, o *mountOptions, args []string) error 
 	if store == nil {
 		return runKeeper(cmd.Context(), e, nil, os.Args[1:])
 	}
-	opt, err := o.options(e, args)
+	opt, err := o.options(e, args, store.Has(fdstore.Device))
 	if err == nil {
 		opt.Store, opt.LastEnd = store, e.Getenv(fdstore.EndVar)
 		err = serveMount(cmd.Context(), e, opt)
@@ -139,8 +139,9 @@ func serveMount(ctx context.Context, e *env, opt *daemon.Options) error {
 	return err
 }
 
-// options turns flags and configuration into what the daemon needs.
-func (o *mountOptions) options(e *env, args []string) (*daemon.Options, error) {
+// options turns flags and configuration into what the daemon needs. follows says that another server had the mount: the
+// policy that was in force then is better than none.
+func (o *mountOptions) options(e *env, args []string, follows bool) (*daemon.Options, error) {
 	c, err := e.config()
 	if err != nil {
 		return nil, err
@@ -155,12 +156,15 @@ func (o *mountOptions) options(e *env, args []string) (*daemon.Options, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := policy.Load(o.policy)
-	if err != nil {
-		return nil, err
+	p, policyErr := policy.Load(o.policy)
+	if policyErr != nil && follows {
+		p, err = policy.Load(filepath.Join(c.RuntimeDir, daemon.InForce))
+	}
+	if p == nil || err != nil {
+		return nil, policyErr
 	}
 	opt := &daemon.Options{
-		Config: c, Mountpoint: c.Mountpoint(), PolicyName: o.policy, Policy: p, Account: "default",
+		Config: c, Mountpoint: c.Mountpoint(), PolicyName: o.policy, Policy: p, PolicyErr: policyErr, Account: "default",
 		Log: log, Passphrase: e.passphrase(c),
 	}
 	if len(args) == 1 {

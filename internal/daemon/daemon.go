@@ -36,6 +36,8 @@ type Options struct {
 	Mountpoint string
 	PolicyName string // as the user gave it: an embedded policy's name or a file
 	Policy     *policy.Policy
+	// PolicyErr is why Policy is not what PolicyName says now, but what was in force before a crash.
+	PolicyErr error
 	// Account is the account of shared trees; AccountGiven says that the user named it.
 	Account      vault.AccountID
 	AccountGiven bool

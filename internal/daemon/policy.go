@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+	"github.com/google/renameio/v2"
 
 	"github.com/claudefs/claudefs/internal/audit"
 	"github.com/claudefs/claudefs/internal/control"
@@ -43,6 +44,7 @@ func (d *Daemon) ReloadPolicy() (control.PolicyStatus, error) {
 		return d.policyStatus(), fmt.Errorf("reload policy: %w", err)
 	}
 	d.broker.SetPolicy(p)
+	d.keepPolicy(p)
 	d.policy.Store(&policyRead{at: time.Now(), rules: len(p.Rules)})
 	d.opt.Log.Info("Policy is in force", logkey.Path, d.policyPath, "rules", len(p.Rules))
 	return d.policyStatus(), nil
@@ -60,7 +62,7 @@ func (d *Daemon) policyStatus() control.PolicyStatus {
 // findPolicy makes the policy's path independent of the working directory; an embedded policy has none.
 func (d *Daemon) findPolicy() error {
 	d.policyPath = d.opt.PolicyName
-	d.policy.Store(&policyRead{at: time.Now(), rules: len(d.opt.Policy.Rules)})
+	d.policy.Store(&policyRead{at: time.Now(), rules: len(d.opt.Policy.Rules), err: d.opt.PolicyErr})
 	if _, ok := policy.Builtin(d.policyPath); ok {
 		return nil
 	}
@@ -68,6 +70,18 @@ func (d *Daemon) findPolicy() error {
 	d.policyPath = path
 	return err
 }
+
+// InForce is where the policy in force is kept, below the runtime directory: a server that follows after a crash goes on
+// with it when the file has become bad meanwhile.
+const InForce = "policy-in-force.yaml"
+
+func (d *Daemon) keepPolicy(p *policy.Policy) {
+	if err := renameio.WriteFile(d.inForcePath(), p.Text(), 0o600); err != nil {
+		d.opt.Log.Warn("Policy in force is not kept for a server after a crash", logkey.Err, err)
+	}
+}
+
+func (d *Daemon) inForcePath() string { return filepath.Join(d.opt.Config.RuntimeDir, InForce) }
 
 // watchPolicy reloads the policy after its file has changed, until ctx ends. What it cannot watch is read on command
 // only.

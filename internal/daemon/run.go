@@ -113,6 +113,7 @@ func (d *Daemon) serve(ctx context.Context, server *control.Server, notice strin
 	g.Go(func() error { return d.replaceKeeper(ctx) })
 	g.Go(func() error { return d.followOnReload(ctx) })
 	g.Go(func() error { return d.watchPolicy(ctx) })
+	d.keepPolicy(d.opt.Policy)
 	if d.opt.Ready != nil {
 		d.opt.Ready(notice, tookOver)
 	}
@@ -138,6 +139,7 @@ func (d *Daemon) recordEnd(m *fs.Mounted) error {
 		e.Reason = "hand-over"
 	} else {
 		_ = d.carry.store.Notify("STOPPING=1")
+		_ = os.Remove(d.inForcePath())
 	}
 	return d.audit.Record(e)
 }

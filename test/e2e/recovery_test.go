@@ -249,17 +249,36 @@ func oomKill(t *testing.T, pid int) {
 	}
 }
 
+// A policy file that became bad does not end the service when the server crashes: the policy before it goes on.
+func TestCrashWithBadPolicy(t *testing.T) {
+	h := newHost(t, hostOptions{policy: openPolicy})
+	h.login("default", false)
+	r := h.reading("web")
+	h.write("policy.yaml", "version: 1\nrules: nonsense\n")
+	for range 2 {
+		h.crash()
+		if s := h.status().InForce; s.Rules != 1 || !strings.Contains(s.Error, "policy.yaml:2:") {
+			t.Errorf("status: %+v", s)
+		}
+	}
+	if out, code := h.run("upgrade"); code != 1 || !strings.Contains(out, "policy.yaml:2:") {
+		t.Errorf("upgrade: exit %d: %s", code, out)
+	}
+	h.replacePolicy(openPolicy)
+	await(t, "the file is in force again", func() bool { return h.status().InForce.Error == "" })
+	r.end(t)
+}
+
 // A server that cannot start: requests wait a moment, then fail at once and not for ever; status says why; the mount is
 // well again as soon as the cause is gone.
 func TestCrashLoop(t *testing.T) {
-	h := newHost(t, hostOptions{policy: "version: 1\nrules:\n  - name: all\n    match: {}\n    allow: {level: shared, account: default}\n"})
+	h := newHost(t, hostOptions{policy: "shared"})
 	h.login("default", false)
 	b := docker.RunContainer(t, dockertest.RunConfig{Image: image, Mounts: []string{h.tree("web")}})
-	good, err := os.ReadFile(filepath.Join(h.dir, "policy.yaml"))
-	if err != nil {
+	log := filepath.Join(h.dir, "audit.jsonl")
+	if err := errors.Join(os.Rename(log, log+".saved"), os.Mkdir(log, 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	h.write("policy.yaml", "version: 1\nrules: nonsense\n")
 	h.kill()
 	if out, errText, code := b.Exec(context.Background(), "root", "cat", "/claude/.credentials.json"); code == 0 || !strings.Contains(errText, "Input/output error") {
 		t.Errorf("read in the crash loop: exit %d %s %s", code, out, errText)
@@ -272,10 +291,12 @@ func TestCrashLoop(t *testing.T) {
 		t.Errorf("keeper says %s", s.State)
 	}
 	out, code := h.run("status")
-	if code != 7 || !strings.Contains(out, "policy.yaml") || !strings.Contains(out, "EIO") {
+	if code != 7 || !strings.Contains(out, "audit.jsonl") || !strings.Contains(out, "EIO") {
 		t.Errorf("status: exit %d: %s", code, out)
 	}
-	h.write("policy.yaml", string(good))
+	if err := errors.Join(os.Remove(log), os.Rename(log+".saved", log)); err != nil {
+		t.Fatal(err)
+	}
 	h.server()
 	if _, errText, code := b.Exec(context.Background(), "root", cat...); code != 0 {
 		t.Errorf("after the repair: exit %d: %s", code, errText)
