@@ -193,8 +193,15 @@ func TestExamples(t *testing.T) {
 		t.Errorf("only %d examples found", len(all))
 	}
 	for name, text := range all {
-		if _, err := policy.Parse("example", text); err != nil {
+		p, err := policy.Parse("example", text)
+		if err != nil {
 			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		for i := range p.Tests {
+			if r := p.Tests[i].Run(p); !r.Ok {
+				t.Errorf("%s: test %q: %s", name, r.Name, r.Problem)
+			}
 		}
 		if err := validate(t, s, text); err != nil {
 			t.Errorf("%s: %v", name, err)
