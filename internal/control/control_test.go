@@ -74,9 +74,11 @@ func (d *daemon) Approve(string, string) ([]broker.Waiting, error) { return nil,
 func (d *daemon) Explain(_ context.Context, q control.Question) (*broker.Explanation, error) {
 	return &broker.Explanation{Tree: q.Tree, Reason: q.Container}, nil
 }
+
 func (d *daemon) ReloadPolicy() (control.PolicyStatus, error) {
 	return control.PolicyStatus{Rules: 2}, nil
 }
+
 func (d *daemon) HandOver(_ context.Context, binary string) error {
 	return fmt.Errorf("%s: %w", binary, control.ErrNotProven)
 }
