@@ -7,8 +7,13 @@ import (
 )
 
 // component matches one path component that names a container: an optional runtime prefix and 64 hex digits. It must
-// match entirely, so "libpod-conmon-<id>.scope", which runs on the host, does not.
-var component = regexp.MustCompile(`^(?:(docker|libpod|crio|cri-containerd|containerd|nerdctl|buildkit)-)?([0-9a-f]{64})(?:\.scope)?$`)
+// match entirely, so "libpod-conmon-<id>.scope", which runs on the host, does not. "libpod-payload-<id>" is what
+// podman makes below a unit of systemd (--cgroups=split, as every Quadlet has it).
+var component = regexp.MustCompile(`^(?:(docker|libpod|libpod-payload|crio|cri-containerd|containerd|nerdctl|buildkit)-)?([0-9a-f]{64})(?:\.scope)?$`)
+
+// runtimeUnit matches where runtimes themselves run. With cgroup v1 they leave their containers there in v2, which has
+// no controllers then.
+var runtimeUnit = regexp.MustCompile(`^/system\.slice/(?:docker|dockerd|containerd|crio|podman|kubelet|k3s|k3s-agent|rke2-server|rke2-agent|snap\.docker\.dockerd)\.service$`)
 
 // ParseCgroup reads /proc/<pid>/cgroup: the path by hierarchy, "" for cgroup v2.
 func ParseCgroup(text string) (map[string]string, error) {
@@ -34,24 +39,30 @@ func claim(path string) (id, runtime, prefix string) {
 	off := 0
 	for part := range strings.SplitSeq(path, "/") {
 		end := off + len(part)
-		if m := component.FindStringSubmatch(lastUnit(part)); m != nil {
-			return m[2], m[1], path[:end]
+		if m := component.FindStringSubmatch(scope(part)); m != nil {
+			return m[2], strings.TrimSuffix(m[1], "-payload"), path[:end]
 		}
 		off = end + 1
 	}
 	return "", "", ""
 }
 
-// lastUnit is the container part of containerd's "slice:cri-containerd:<id>".
-func lastUnit(part string) string {
-	if i := strings.LastIndexByte(part, ':'); i >= 0 {
-		return part[i+1:]
+// scope makes "cri-containerd-<id>" of "<slice>.slice:cri-containerd:<id>": the name that is meant for systemd's driver,
+// which a runtime with the other driver takes for a directory.
+func scope(part string) string {
+	f := strings.Split(part, ":")
+	switch {
+	case len(f) != 3:
+		return part
+	case f[1] == "":
+		return f[2]
 	}
-	return part
+	return f[1] + "-" + f[2]
 }
 
-// Container names the container of a set of cgroup paths: "" when none is named. Hierarchies at "/" say nothing;
-// all others must name the same container, or it is ErrCgroup.
+// Container names the container of a set of cgroup paths: "" when none is named. Hierarchies at "/" say nothing, and
+// neither do those without controllers that have the process beside its runtime; all others must name the same
+// container, or it is ErrCgroup.
 func Container(paths map[string]string) (id, runtime string, err error) {
 	spoke, silent := false, false
 	for hierarchy, path := range paths {
@@ -60,7 +71,7 @@ func Container(paths map[string]string) (id, runtime string, err error) {
 		}
 		got, rt, _ := claim(path)
 		if got == "" {
-			silent = silent || hierarchy != "name=systemd"
+			silent = silent || !besideRuntime(hierarchy, path, len(paths))
 			continue
 		}
 		if spoke && got != id {
@@ -74,6 +85,15 @@ func Container(paths map[string]string) (id, runtime string, err error) {
 		return "", "", ErrCgroup
 	}
 	return id, runtime, nil
+}
+
+// besideRuntime reports whether a hierarchy that names no container contradicts none: name=systemd, and on a hybrid
+// host cgroup v2, where the containers of a runtime on v1 stay in the runtime's own unit.
+func besideRuntime(hierarchy, path string, hierarchies int) bool {
+	if hierarchy == "" {
+		return hierarchies > 1 && runtimeUnit.MatchString(path)
+	}
+	return hierarchy == "name=systemd"
 }
 
 // Within reports whether caller's path is at or below the container's part of init's path in every hierarchy where
