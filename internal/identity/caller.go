@@ -19,17 +19,22 @@ type Caller struct {
 // Subject is the attested caller, without what a container runtime knows of it.
 type Subject struct {
 	Caller Caller
+	// Process is the caller's thread group: PID is what people know as its pid, where Caller.TID is one of its threads.
+	Process
 	// Host is a process in no container.
 	Host bool
 	// Container is the container's id: 64 hex digits, or "pidns-<inode>" for a namespace without a runtime.
 	Container string
 	// Runtime is what the cgroup path says: docker, libpod, crio, containerd, …, "" when it does not, or "namespace".
 	Runtime string
+	// Pod is the uid of the Kubernetes pod that the container is in, as its cgroup path says, with dashes; "" outside of
+	// Kubernetes. Like Container it is confirmed only as far as ConfirmInit confirms the cgroup.
+	Pod string
 	// PidNamespace is the inode of the caller's pid namespace.
 	PidNamespace uint64
 	// Cgroups are the caller's cgroup paths by hierarchy, "" for cgroup v2.
 	Cgroups map[string]string
-	// Trees are the trees of our mount that the caller's mount namespace holds, by mount root; "/" is the whole mount.
+	// Roots are the trees of our mount that the caller's mount namespace holds, by mount root; "/" is the whole mount.
 	Roots []string
 	// HostRoot: the caller's root directory is still the host's, as while a container is being set up.
 	HostRoot bool
@@ -44,7 +49,11 @@ var ErrDenied = sentinel.New("identity", iofs.ErrPermission)
 var (
 	ErrNoCaller   = fmt.Errorf("%w: caller is outside of the daemon's pid namespace", ErrDenied)
 	ErrCgroup     = fmt.Errorf("%w: cgroup hierarchies name different containers", ErrDenied)
+	ErrPod        = fmt.Errorf("%w: cgroup hierarchies name different pods", ErrDenied)
 	ErrForged     = fmt.Errorf("%w: cgroup names a container whose first process is in another pid namespace", ErrDenied)
+	ErrMixed      = fmt.Errorf("%w: container's cgroup holds processes of unrelated pid namespaces", ErrDenied)
+	ErrEnded      = fmt.Errorf("%w: caller ended before it was attested", ErrDenied)
+	ErrChanged    = fmt.Errorf("%w: caller's thread id came to mean another process while it was attested", ErrDenied)
 	ErrNotMounted = fmt.Errorf("%w: the caller's mount table does not hold this tree", ErrDenied)
 	ErrWholeMount = fmt.Errorf("%w: the caller's mount table holds the whole mount, not this tree", ErrDenied)
 )

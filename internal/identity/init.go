@@ -3,8 +3,10 @@ package identity
 import (
 	"fmt"
 	iofs "io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -35,7 +37,8 @@ func cgroupMounts(path string) ([]string, error) {
 const maxCgroups = 1024
 
 // findInit looks for the container's first process among the members of its cgroup: process 1 of its pid namespace,
-// and that namespace not the host's. Two of them contradict each other. 0: none, as with --pid=host.
+// and that namespace not the host's. Two of them contradict each other. 0: none, as with --pid=host or with the pid
+// namespace of another container.
 func (r *Resolver) findInit(s *Subject) (uint32, error) {
 	dirs := r.cgroupDirs(s)
 	for _, dir := range dirs {
@@ -43,22 +46,25 @@ func (r *Resolver) findInit(s *Subject) (uint32, error) {
 		if err != nil {
 			continue
 		}
-		if init, err := r.firstOf(string(b)); err != nil || init != 0 {
+		if init, err := r.firstOf(pidsOf(string(b))); err != nil || init != 0 {
 			return init, err
 		}
 	}
 	// It may have moved further down, as systemd does into init.scope. Whoever stays above must not pass for want of a
 	// process to compare with.
+	var all []uint32
 	for _, dir := range dirs {
-		pids, err := members(dir)
+		text, err := members(dir)
 		if err != nil {
 			return 0, err
 		}
+		pids := pidsOf(text)
 		if init, err := r.firstOf(pids); err != nil || init != 0 {
 			return init, err
 		}
+		all = append(all, pids...)
 	}
-	return 0, nil
+	return 0, r.related(s, all)
 }
 
 // cgroupDirs lists the directories of the container's own cgroup, one for each hierarchy that names it.
@@ -100,35 +106,65 @@ func members(dir string) (string, error) {
 	return pids.String(), err
 }
 
+// pidsOf reads a cgroup.procs.
+func pidsOf(text string) []uint32 {
+	var out []uint32
+	for f := range strings.FieldsSeq(text) {
+		if n, err := strconv.ParseUint(f, 10, 32); err == nil && n != 0 { // 0: a process outside of our pid namespace
+			out = append(out, uint32(n))
+		}
+	}
+	return out
+}
+
 // firstOf picks the outermost process 1 among pids: one whose namespace holds those of all other candidates.
-func (r *Resolver) firstOf(pids string) (uint32, error) {
+func (r *Resolver) firstOf(pids []uint32) (uint32, error) {
 	var candidates []uint32
-	for f := range strings.FieldsSeq(pids) {
-		n, err := strconv.ParseUint(f, 10, 32)
-		if err != nil || !r.proc.firstInNamespace(uint32(n)) {
+	for _, pid := range pids {
+		if !r.proc.firstInNamespace(pid) {
 			continue
 		}
-		ns, err := r.proc.pidNamespace(uint32(n))
-		if err == nil && ns != r.hostPidns {
-			candidates = append(candidates, uint32(n))
+		if ns, err := r.proc.pidNamespace(pid); err == nil && ns != r.hostPidns {
+			candidates = append(candidates, pid)
 		}
 	}
-	for _, c := range candidates {
-		ns, err := r.proc.pidNamespace(c)
-		if err != nil {
-			continue
-		}
-		holdsAll := true
-		for _, o := range candidates {
-			holdsAll = holdsAll && r.proc.pidNamespaceWithin(o, ns)
-		}
-		if holdsAll {
-			return c, nil
+	if len(candidates) == 0 {
+		return 0, nil
+	}
+	if first := r.outermost(candidates); first != 0 {
+		return first, nil
+	}
+	// Fail closed: two unrelated first processes share the container's cgroup; one of them moved itself there.
+	return 0, ErrForged
+}
+
+// outermost returns the one of pids whose namespace holds those of all others, 0 when there is none.
+func (r *Resolver) outermost(pids []uint32) uint32 {
+	for _, pid := range pids {
+		ns, err := r.proc.pidNamespace(pid)
+		if err == nil && !slices.ContainsFunc(pids, func(o uint32) bool { return !r.proc.pidNamespaceWithin(o, ns) }) {
+			return pid
 		}
 	}
-	if len(candidates) > 0 {
-		// Fail closed: two unrelated first processes share the container's cgroup; one of them moved itself there.
-		return 0, ErrForged
+	return 0
+}
+
+// related judges a container without a first process of its own: its processes are either the host's or in the pid
+// namespace of some other container, all in the same one. Whoever moved there from elsewhere is not.
+func (r *Resolver) related(s *Subject, pids []uint32) error {
+	spaces := map[uint64]uint32{}
+	for _, pid := range append(pids, s.PID) {
+		if ns, err := r.proc.pidNamespace(pid); err == nil && ns != r.hostPidns {
+			spaces[ns] = pid
+		}
 	}
-	return 0, nil
+	switch {
+	case len(spaces) == 0:
+		return nil
+	case s.PidNamespace == r.hostPidns:
+		return ErrMixed
+	case len(spaces) > 1 && r.outermost(slices.Collect(maps.Values(spaces))) == 0:
+		return ErrMixed
+	}
+	return nil
 }

@@ -31,7 +31,10 @@ func (r *Resolver) Witness(s *Subject, init uint32) (Process, error) {
 			return Process{}, err
 		}
 	}
-	if pid == 0 {
+	switch {
+	case pid == 0 && s.Process.PID != 0:
+		return s.Process, nil // not the thread, which may end long before its process
+	case pid == 0:
 		pid = s.Caller.TID
 	}
 	start, err := r.proc.start(pid)
