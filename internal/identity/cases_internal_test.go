@@ -122,7 +122,7 @@ func (f *fake) meanwhile(caller uint32, change string) {
 	})
 }
 
-// change does "end PID", "start PID TICKS" or "tgid PID TGID".
+// change does "end PID" or "start PID TICKS".
 func (f *fake) change(v []string) {
 	dir := filepath.Join(f.r.proc.dir, v[1])
 	var err error
@@ -132,8 +132,6 @@ func (f *fake) change(v []string) {
 	case "start":
 		start, _ := strconv.ParseUint(v[2], 10, 64)
 		err = os.WriteFile(filepath.Join(dir, "stat"), []byte(statText(0, start)), 0o600)
-	case "tgid":
-		err = os.WriteFile(filepath.Join(dir, "status"), []byte("Name:\tx\nTgid:\t"+v[2]+"\n"), 0o600)
 	default:
 		err = fmt.Errorf("unknown change %q", v)
 	}

@@ -71,7 +71,7 @@ func Container(paths map[string]string) (id, runtime string, err error) {
 		}
 		got, rt, _ := claim(path)
 		if got == "" {
-			silent = silent || !besideRuntime(hierarchy, path, len(paths))
+			silent = silent || !besideRuntime(hierarchy, path)
 			continue
 		}
 		if spoke && got != id {
@@ -89,9 +89,9 @@ func Container(paths map[string]string) (id, runtime string, err error) {
 
 // besideRuntime reports whether a hierarchy that names no container contradicts none: name=systemd, and on a hybrid
 // host cgroup v2, where the containers of a runtime on v1 stay in the runtime's own unit.
-func besideRuntime(hierarchy, path string, hierarchies int) bool {
+func besideRuntime(hierarchy, path string) bool {
 	if hierarchy == "" {
-		return hierarchies > 1 && runtimeUnit.MatchString(path)
+		return runtimeUnit.MatchString(path)
 	}
 	return hierarchy == "name=systemd"
 }

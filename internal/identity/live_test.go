@@ -3,8 +3,10 @@ package identity_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -32,6 +34,68 @@ func TestResolveOwnProcess(t *testing.T) {
 	}
 	if w, err := r.Witness(s, 0); err != nil || !r.Alive(w) {
 		t.Errorf("witness of our own process: %+v %v", w, err)
+	}
+}
+
+// A request names a thread; its process is the one that people know.
+func TestResolveThread(t *testing.T) {
+	r, err := identity.NewResolver()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tids, end := make(chan uint32), make(chan struct{})
+	defer close(end)
+	for range 2 {
+		go func() {
+			runtime.LockOSThread() // a thread of its own, until it ends
+			tids <- uint32(unix.Gettid())
+			<-end
+		}()
+	}
+	first, second := <-tids, <-tids
+	if first == second {
+		t.Fatalf("only thread %d", first)
+	}
+	for _, tid := range []uint32{first, second} {
+		s, err := r.Resolve(context.Background(), identity.Caller{TID: tid})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.PID != uint32(os.Getpid()) || s.Caller.TID != tid || !r.Alive(s.Process) {
+			t.Errorf("thread %d: got process %+v, want %d", tid, s.Process, os.Getpid())
+		}
+	}
+}
+
+func TestResolveEnded(t *testing.T) {
+	r, err := identity.NewResolver()
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := exec.Command("true")
+	if err := child.Run(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := r.Resolve(context.Background(), identity.Caller{TID: uint32(child.Process.Pid)})
+	if !errors.Is(err, identity.ErrEnded) || !errors.Is(err, identity.ErrDenied) || s != nil {
+		t.Errorf("got %+v %v", s, err)
+	}
+}
+
+// BenchmarkResolve attests a caller of this machine, a thread that is not its process's first.
+func BenchmarkResolve(b *testing.B) {
+	r, err := identity.NewResolver()
+	if err != nil {
+		b.Fatal(err)
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	c := identity.Caller{TID: uint32(unix.Gettid())}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := r.Resolve(context.Background(), c); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 
@@ -71,6 +135,12 @@ func TestResolveUnshared(t *testing.T) {
 	// The unshare process itself stayed outside.
 	if s, err := r.Resolve(context.Background(), identity.Caller{TID: uint32(cmd.Process.Pid)}); err != nil || !s.Host {
 		t.Errorf("parent: got %+v %v", s, err)
+	}
+	if ns, err := r.NamespaceOf(child); err != nil || identity.NamespaceID(ns) != s.Container {
+		t.Errorf("namespace of process %d: got %d %v, want that of %s", child, ns, err, s.Container)
+	}
+	if ns, err := r.NamespaceOf(uint32(cmd.Process.Pid)); err == nil {
+		t.Errorf("namespace of the parent: got %d, want an error", ns)
 	}
 	w, err := r.Witness(s, 0)
 	if err != nil || w.PID != child || !r.Alive(w) {

@@ -69,8 +69,24 @@ func FuzzParseRoots(f *testing.F) {
 	f.Add("1 2 0:39 / /all rw - fuse.claudefs claudefs rw\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		roots, err := identity.ParseRoots(strings.NewReader(text), 0, 39)
-		if err == nil && len(roots) > strings.Count(text, "0:39") {
+		if err != nil {
+			return
+		}
+		var own int // lines whose third field can be 0:39
+		for line := range strings.Lines(text) {
+			if f := strings.Fields(line); len(f) > 2 && strings.Trim(f[2], "+-0:39") == "" {
+				own++
+			}
+		}
+		if len(roots) > own {
 			t.Fatalf("%d roots of our device in %q", len(roots), text)
+		}
+		// A tree is held by an entry of our device for itself or for a directory in it, and by nothing else.
+		s := &identity.Subject{Roots: roots}
+		if s.Holds("web") == nil && (slices.Contains(roots, "/") || !slices.ContainsFunc(roots, func(r string) bool {
+			return strings.HasPrefix(r+"/", "/web/")
+		})) {
+			t.Fatalf("%q hold the tree", roots)
 		}
 	})
 }

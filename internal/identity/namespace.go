@@ -3,7 +3,6 @@ package identity
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -15,21 +14,15 @@ var errNotInit = errors.New("not the first process of a pid namespace of its own
 // NamespaceOf returns the pid namespace whose first process is pid: what a runtime client needs to find a container
 // that no cgroup names by Subject.PidNamespace. A container that shares the host's namespace, or another container's,
 // has none of its own and is an error. The number is the namespace's only while that process lives: the kernel gives
-// it to another one at once.
+// it to another one at once. So a client asks its runtime again afterwards whether pid still is that container's, and
+// forgets the number when the container ends.
 func (r *Resolver) NamespaceOf(pid uint32) (uint64, error) {
-	before, err := r.proc.thread(pid)
-	if err != nil {
-		return 0, fmt.Errorf("find pid namespace of process %d: %w", pid, err)
-	}
 	ns, err := r.proc.pidNamespace(pid)
 	if err != nil {
 		return 0, fmt.Errorf("find pid namespace of process %d: %w", pid, err)
 	}
 	if ns == r.hostPidns || !r.proc.firstInNamespace(pid) {
 		return 0, fmt.Errorf("find pid namespace of process %d: %w", pid, errNotInit)
-	}
-	if err := r.proc.unchanged(pid, before); err != nil {
-		return 0, fmt.Errorf("find pid namespace of process %d: %w", pid, err)
 	}
 	return ns, nil
 }
@@ -50,7 +43,7 @@ func (p proc) pidNamespace(pid uint32) (uint64, error) {
 
 // firstInNamespace reports whether pid is process 1 of its pid namespace.
 func (p proc) firstInNamespace(pid uint32) bool {
-	b, err := os.ReadFile(p.path(pid, "status"))
+	b, err := p.read(pid, "status")
 	if err != nil {
 		return false
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 )
 
@@ -77,24 +76,4 @@ func TestTooManyCgroups(t *testing.T) {
 	if _, err := f.resolve(pid); !errors.Is(err, ErrDenied) {
 		t.Errorf("got %v", err)
 	}
-}
-
-func TestNSpid(t *testing.T) {
-	for text, want := range map[string]string{
-		"Name:\tx\nNSpid:\t4711\t1\n": "1", "NSpid:\t4711\n": "4711", "NSpid:\t5\t4\t1\nNSpid:\t1\n": "1",
-		"": "", "NSpid:\n": "", "Name:\tNSpid:\t1\n": "", "XNSpid:\t1\n": "",
-	} {
-		if got := nsPid(text); got != want {
-			t.Errorf("%q: got %q, want %q", text, got, want)
-		}
-	}
-}
-
-func FuzzNSpid(f *testing.F) {
-	f.Add("Name:\tx\nNSpid:\t4711\t1\n")
-	f.Fuzz(func(t *testing.T, text string) {
-		if got := nsPid(text); strings.ContainsAny(got, " \t\n") || !strings.Contains(text, got) {
-			t.Fatalf("%q of %q", got, text)
-		}
-	})
 }

@@ -75,7 +75,7 @@ func (r *Resolver) Alive(p Process) bool {
 }
 
 func (p proc) start(pid uint32) (uint64, error) {
-	b, err := os.ReadFile(p.path(pid, "stat"))
+	b, err := p.read(pid, "stat")
 	if err != nil {
 		return 0, fmt.Errorf("read start time: %w", err)
 	}

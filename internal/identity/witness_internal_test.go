@@ -17,9 +17,13 @@ func TestAlive(t *testing.T) {
 	if err != nil || w.PID != self || !r.Alive(w) {
 		t.Fatalf("own process: %+v %v", w, err)
 	}
-	w.Start++
-	if r.Alive(w) {
+	if other := (Process{w.PID, w.Start + 1}); r.Alive(other) {
 		t.Error("a process with another start time counts as the same one")
+	}
+	// A thread ends long before its process: the process is what stands for a caller on the host.
+	thread := &Subject{Caller: Caller{TID: 1}, Process: w, PidNamespace: r.hostPidns}
+	if got, err := r.Witness(thread, 0); err != nil || got != w {
+		t.Errorf("witness of a thread: got %+v %v, want %+v", got, err, w)
 	}
 	child := exec.Command("true")
 	if err := child.Start(); err != nil {

@@ -1,0 +1,88 @@
+package identity
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+func TestThreadGroup(t *testing.T) {
+	for text, want := range map[string]uint32{
+		"Name:\tx\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t4711\nNgid:\t0\nPid:\t4712\n": 4711,
+		"Tgid:\t1\nTgid:\t2\n":                   1,
+		"Name:\tTgid:\t5\nTgid:\t6\n":            6,
+		"Name:\ta\\nTgid:\t5\nTgid:\t4294967295": 4294967295,
+	} {
+		if got, err := parseThreadGroup(text); got != want || err != nil {
+			t.Errorf("%q: got %d %v, want %d", text, got, err, want)
+		}
+	}
+	for _, bad := range []string{
+		"", "Tgid:\n", "Tgid:\t0\n", "Tgid:\t-1\n", "Tgid:\t4294967296\n", "Tgid:\t1 2\n", "XTgid:\t1\n", "tgid:\t1\n", "Name:\tx\n",
+	} {
+		if got, err := parseThreadGroup(bad); !errors.Is(err, errBadProc) || got != 0 {
+			t.Errorf("%q: got %d %v", bad, got, err)
+		}
+	}
+}
+
+func TestNSpid(t *testing.T) {
+	for text, want := range map[string]string{
+		"Name:\tx\nNSpid:\t4711\t1\n": "1", "NSpid:\t4711\n": "4711", "NSpid:\t5\t4\t1\nNSpid:\t1\n": "1",
+		"": "", "NSpid:\n": "", "Name:\tNSpid:\t1\n": "", "XNSpid:\t1\n": "",
+	} {
+		if got := nsPid(text); got != want {
+			t.Errorf("%q: got %q, want %q", text, got, want)
+		}
+	}
+}
+
+// FuzzStatus holds what is read of a status to the first line that has the name.
+func FuzzStatus(f *testing.F) {
+	f.Add("Name:\tx\nTgid:\t4711\nNgid:\t0\nPid:\t4711\nNSpid:\t4711\t1\n")
+	f.Add("Name:\tTgid: 5\nTgid:\t6\nTgid:\t7\nNSpid:\t6\n")
+	f.Add("Tgid:\t4294967296\nNSpid:\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		first := func(name string) []string {
+			for _, line := range strings.Split(text, "\n") {
+				if strings.HasPrefix(line, name) {
+					return strings.Fields(line[len(name):])
+				}
+			}
+			return nil
+		}
+		group, err := parseThreadGroup(text)
+		if v := first("Tgid:"); err == nil && (len(v) != 1 || strings.TrimLeft(v[0], "0") != strconv.Itoa(int(group)) || group == 0) {
+			t.Fatalf("thread group %d of %q", group, text)
+		}
+		got, v := nsPid(text), first("NSpid:")
+		if len(v) == 0 && got != "" || len(v) > 0 && got != v[len(v)-1] {
+			t.Fatalf("number %q of %q", got, text)
+		}
+	})
+}
+
+// FuzzStat holds what is read of a stat to the fields after the last parenthesis, whatever a program calls itself.
+func FuzzStat(f *testing.F) {
+	f.Add("7", " S 1 1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 4711 0 0\n")
+	f.Add("a) R 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 1 0", " Z 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 18446744073709551615 0")
+	f.Add("((\n)", " S 1 2")
+	f.Fuzz(func(t *testing.T, name, rest string) {
+		state, start, err := parseStat("7 (" + name + ")" + rest)
+		if strings.ContainsRune(rest, ')') {
+			return // the kernel's fields have none
+		}
+		v := strings.Fields(rest)
+		if len(v) < 20 {
+			if err == nil {
+				t.Fatalf("%q: %q %d, want an error", rest, state, start)
+			}
+			return
+		}
+		want, werr := strconv.ParseUint(v[19], 10, 64)
+		if (err == nil) != (werr == nil) || err == nil && (state != v[0] || start != want) {
+			t.Fatalf("%q: got %q %d %v, want %q %d %v", rest, state, start, err, v[0], want, werr)
+		}
+	})
+}
