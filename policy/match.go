@@ -50,7 +50,7 @@ func (m *HostMatch) missed(s *identity.Subject) condition {
 		return condition{key: "host"}
 	case len(m.UID) > 0 && !slices.Contains(m.UID, s.Caller.UID):
 		return condition{key: "host.uid"}
-	case len(m.Exe) > 0 && (s.Exe == "" || !m.Exe.matches(s.Exe)):
+	case len(m.Exe) > 0 && (s.Program == "" || !m.Exe.matches(s.Program)):
 		return condition{key: "host.exe"}
 	}
 	return condition{}
@@ -172,7 +172,7 @@ func (m *Match) sides(c condition, q *Request) (have, want []string) {
 	case "host.uid":
 		return []string{fmt.Sprint(q.Subject.Caller.UID)}, texts(m.Host.UID)
 	case "host.exe":
-		return []string{q.Subject.Exe}, m.Host.Exe
+		return []string{q.Subject.Program}, m.Host.Exe
 	case "container.labels":
 		return label(c.label)(q.Facts), m.Container.Labels[c.label]
 	}

@@ -88,7 +88,7 @@ func TestHostConditions(t *testing.T) {
 		{`{container: {}}`, "/x", "the caller is a host process"},
 	} {
 		s := onHost(7)
-		s.Exe = c.exe
+		s.Program = c.exe
 		d, steps := parse(t, "  - {name: r, match: "+c.match+", allow: {level: shared}}\n").Explain(policy.Request{Tree: "t", Subject: s})
 		if d.Allowed != (c.want == "") || c.want != "" && steps[0].Why != c.want {
 			t.Errorf("%s, %q: %+v, want %q", c.match, c.exe, steps, c.want)

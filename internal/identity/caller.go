@@ -40,6 +40,9 @@ type Subject struct {
 	HostRoot bool
 	// Exe is the path of the caller's program as the host resolves it, for records only.
 	Exe string
+	// Program is Exe of a host process that has the host's own mount table, so that the path is that of the host's file;
+	// else "".
+	Program string
 }
 
 // ErrDenied is wrapped by every refusal on kernel facts; it wraps fs.ErrPermission.

@@ -77,6 +77,17 @@ func (p proc) exe(pid uint32) string {
 	return s
 }
 
+// program is exe if it was found by the host's mount table, which is the daemon's, else "": in a mount namespace of one's
+// own, which any user can make, another file can have the path. The path itself is not looked at: it may lead to
+// whoever hangs us.
+func (p proc) program(pid uint32, exe string) string {
+	var theirs, host unix.Stat_t
+	if unix.Stat(p.path(pid, "ns/mnt"), &theirs) != nil || unix.Stat("/proc/self/ns/mnt", &host) != nil || theirs.Ino != host.Ino {
+		return ""
+	}
+	return exe
+}
+
 // hostRoot reports whether the process's root directory is the host's: true for a container that is being set up and
 // has not yet changed its root.
 func (p proc) hostRoot(pid uint32) bool {

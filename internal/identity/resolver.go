@@ -80,7 +80,7 @@ func (r *Resolver) name(s *Subject) (err error) {
 	}
 	switch {
 	case s.Container == "" && s.PidNamespace == r.hostPidns:
-		s.Host = true
+		s.Host, s.Program = true, r.proc.program(s.Caller.TID, s.Exe)
 		return nil
 	case s.Container == "":
 		// No runtime named it in a cgroup (rootless podman on cgroup v1, bubblewrap, unshare): its pid namespace is
