@@ -22,7 +22,7 @@ func Load(nameOrFile string) (*Policy, error) {
 	for i := range p.Tests {
 		if r := p.Tests[i].Run(p); !r.Ok {
 			// Fail closed: the file does not do what its author says that it does.
-			return nil, strictyaml.Refuse(nameOrFile, b, []any{"tests", i}, fmt.Errorf("test %q fails: %s (%s)", r.Name, r.Problem, r.Reason))
+			return nil, mistake{strictyaml.Refuse(nameOrFile, b, []any{"tests", i}, fmt.Errorf("test %q fails: %s (%s)", r.Name, r.Problem, r.Reason))}
 		}
 	}
 	return p, nil
@@ -44,11 +44,11 @@ func Text(nameOrFile string) ([]byte, error) {
 func Parse(name string, b []byte) (*Policy, error) {
 	var p Policy
 	if err := strictyaml.Decode(name, b, &p, true); err != nil {
-		return nil, err
+		return nil, mistake{err}
 	}
 	var bad *invalid
 	if err := p.validate(); errors.As(err, &bad) {
-		return nil, strictyaml.Refuse(name, b, bad.path, bad.err)
+		return nil, mistake{strictyaml.Refuse(name, b, bad.path, bad.err)}
 	}
 	p.text = slices.Clone(b)
 	return &p, nil

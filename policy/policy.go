@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	iofs "io/fs"
 	"regexp"
 	"slices"
@@ -11,6 +12,18 @@ import (
 
 // ErrDenied is the decision "no"; it wraps fs.ErrPermission.
 var ErrDenied = sentinel.New("denied by policy", iofs.ErrPermission)
+
+// ErrSyntax: a file is no policy, or no tests of one. The error's text is that of the mistake alone.
+var ErrSyntax = errors.New("policy has a mistake")
+
+// mistake is an error of a file's author.
+type mistake struct{ error }
+
+// Is implements the interface of errors.Is.
+func (mistake) Is(target error) bool { return target == ErrSyntax }
+
+// Unwrap implements the interface of errors.Unwrap.
+func (m mistake) Unwrap() error { return m.error }
 
 // Level is what a rule's allow promises about sharing.
 type Level string

@@ -77,7 +77,7 @@ type tests struct {
 func ParseTests(name string, b []byte) ([]Test, error) {
 	var f tests
 	if err := strictyaml.Decode(name, b, &f, true); err != nil {
-		return nil, err
+		return nil, mistake{err}
 	}
 	err := at(validateTests(f.Tests), "tests")
 	if f.Version != 1 {
@@ -85,7 +85,7 @@ func ParseTests(name string, b []byte) ([]Test, error) {
 	}
 	var bad *invalid
 	if errors.As(err, &bad) {
-		return nil, strictyaml.Refuse(name, b, bad.path, bad.err)
+		return nil, mistake{strictyaml.Refuse(name, b, bad.path, bad.err)}
 	}
 	return f.Tests, nil
 }

@@ -33,6 +33,7 @@ type outcome struct {
 var outcomes = []outcome{
 	{context.Canceled, 130, ""},
 	{policy.ErrDenied, 3, "claudefs audit"},
+	{policy.ErrSyntax, 1, "claudefs policy schema   (every key and its values; docs/policy.md explains them)"},
 	{vault.ErrPassphrase, 5, "claudefs vault unlock"},
 	{vault.ErrLocked, 5, "claudefs vault unlock"},
 	{refresh.ErrLoginRequired, 4, "claudefs import --account NAME FILE   (with a fresh login)"},

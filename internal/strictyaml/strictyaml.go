@@ -23,7 +23,7 @@ func Decode(name string, b []byte, out any, required bool) error {
 	}
 	f, err := parser.ParseBytes(b, 0)
 	if err != nil {
-		return positioned(name, err)
+		return positioned(name, b, err)
 	}
 	body, err := document(name, f)
 	if err != nil {
@@ -35,12 +35,12 @@ func Decode(name string, b []byte, out any, required bool) error {
 		}
 		return nil
 	}
-	if err := checkNodes(name, body); err != nil {
+	if err := checkNodes(name, b, body); err != nil {
 		return err
 	}
 	// The tree that was checked is the one that is decoded, not a second reading of the text.
 	if err := yaml.NewDecoder(bytes.NewReader(nil), yaml.Strict()).DecodeFromNode(body, out); err != nil {
-		return positioned(name, err)
+		return positioned(name, b, err)
 	}
 	return nil
 }
@@ -64,7 +64,7 @@ func Refuse(name string, b []byte, path []any, why error) error {
 		}
 		n = next
 	}
-	return positioned(name, &yaml.SyntaxError{Message: why.Error(), Token: first(n)})
+	return positioned(name, b, &yaml.SyntaxError{Message: why.Error(), Token: first(n)})
 }
 
 // child goes one step down, nil where there is none.
@@ -108,14 +108,13 @@ func document(name string, f *ast.File) (ast.Node, error) {
 }
 
 // checkNodes refuses what means something else than it seems to, or nothing.
-func checkNodes(name string, body ast.Node) error {
+func checkNodes(name string, b []byte, body ast.Node) error {
 	v := &shape{}
 	ast.Walk(v, body)
 	if v.bad == nil {
 		return nil
 	}
-	p := v.bad.GetToken().Position
-	return fmt.Errorf("%s:%d:%d: %s", name, p.Line, p.Column, v.why)
+	return positioned(name, b, &yaml.SyntaxError{Message: v.why, Token: v.bad.GetToken()})
 }
 
 // shape finds the first node that is not accepted.
@@ -161,28 +160,41 @@ func unwanted(n ast.Node) string {
 	return ""
 }
 
-// positioned gives a YAML error the form file:line:column: message, with the source line and a caret below.
-func positioned(name string, err error) error {
+// positioned gives a YAML error the form file:line:column: message, with the source lines and a caret below.
+func positioned(name string, b []byte, err error) error {
 	var ye yaml.Error
 	if !errors.As(err, &ye) {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	where := name
-	if t := ye.GetToken(); t != nil && t.Position != nil {
-		where = fmt.Sprintf("%s:%d:%d", name, t.Position.Line, t.Position.Column)
+	t := ye.GetToken()
+	if t == nil || t.Position == nil {
+		return fmt.Errorf("%s: %s", name, ye.GetMessage())
 	}
-	_, source, _ := strings.Cut(yaml.FormatError(err, false, true), "\n")
-	return fmt.Errorf("%s: %s\n%s", where, ye.GetMessage(), excerpt(source))
+	p := t.Position
+	return fmt.Errorf("%s:%d:%d: %s\n%s", name, p.Line, p.Column, ye.GetMessage(), excerpt(string(b), p.Line, p.Column))
 }
 
-// excerpt keeps the quoted lines short enough to be read.
-func excerpt(source string) string {
-	const width = 200
+const (
+	around  = 3   // lines that are shown before and after the one that is meant
+	maxWide = 120 // characters that are shown of a line
+)
+
+// excerpt shows a place of the source, as it is written there.
+func excerpt(source string, line, column int) string {
 	lines := strings.Split(strings.TrimRight(source, "\n"), "\n")
-	for i, l := range lines {
-		if r := []rune(l); len(r) > width {
-			lines[i] = string(r[:width]) + " …"
+	var out []string
+	for n := max(1, line-around); n <= min(len(lines), line+around); n++ {
+		mark, text := " ", []rune(strings.TrimRight(lines[n-1], "\r"))
+		if n == line {
+			mark = ">"
+		}
+		// Every line begins where the one that is meant has to, so that columns stay columns.
+		from := min(max(0, column-maxWide+20), len(text))
+		shown := string(text[from:min(len(text), from+maxWide)])
+		out = append(out, strings.TrimRight(fmt.Sprintf("%s%4d | %s", mark, n, shown), " "))
+		if n == line {
+			out = append(out, strings.Repeat(" ", len("> 123 | ")+max(0, column-1-from)-1)+"^")
 		}
 	}
-	return strings.Join(lines, "\n")
+	return strings.Join(out, "\n")
 }
