@@ -191,9 +191,9 @@ func excerpt(source string, line, column int) string {
 		// Every line begins where the one that is meant has to, so that columns stay columns.
 		from := min(max(0, column-maxWide+20), len(text))
 		shown := string(text[from:min(len(text), from+maxWide)])
-		out = append(out, strings.TrimRight(fmt.Sprintf("%s%4d | %s", mark, n, shown), " "))
+		out = append(out, strings.TrimRight(fmt.Sprintf("%s%3d | %s", mark, n, shown), " "))
 		if n == line {
-			out = append(out, strings.Repeat(" ", len("> 123 | ")+max(0, column-1-from)-1)+"^")
+			out = append(out, strings.Repeat(" ", len(">123 | ")+max(0, column-1-from))+"^")
 		}
 	}
 	return strings.Join(out, "\n")
