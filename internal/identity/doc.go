@@ -6,5 +6,6 @@
 // mount table: it has the entry of our device whose root is /<tree>. Whatever contradicts denies.
 //
 // While a request is being answered the kernel holds its caller, dead or alive, so a thread id cannot be reused
-// before the answer; nothing here may be cached by thread id beyond one request.
+// before the answer; nothing here may be cached by thread id beyond one request. That this holds is checked all the
+// same: the start times of the thread and of its process are read before all other facts, and again after them.
 package identity
