@@ -29,13 +29,13 @@ func TestParseRoots(t *testing.T) {
 		{"deleted", "1 2 0:39 /web//deleted /x rw - fuse.claudefs claudefs rw\n", []string{"/web//deleted"}},
 		{"empty", "", nil},
 	} {
-		got, err := identity.ParseRoots(strings.NewReader(c.table), 0, 39)
+		got, err := identity.ParseRoots(c.table, 0, 39)
 		if err != nil || !slices.Equal(got, c.want) {
 			t.Errorf("%s: got %q %v, want %q", c.name, got, err, c.want)
 		}
 	}
 	for _, bad := range []string{"x\n", "1 2 0:39 /web\n", "1 2 zero /web /m rw - t s rw\n"} {
-		if got, err := identity.ParseRoots(strings.NewReader(bad), 0, 39); err == nil {
+		if got, err := identity.ParseRoots(bad, 0, 39); err == nil {
 			t.Errorf("%q: got %q, want an error", bad, got)
 		}
 	}
@@ -69,7 +69,7 @@ func FuzzParseRoots(f *testing.F) {
 	f.Add(table)
 	f.Add("1 2 0:39 / /all rw - fuse.claudefs claudefs rw\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		roots, err := identity.ParseRoots(strings.NewReader(text), 0, 39)
+		roots, err := identity.ParseRoots(text, 0, 39)
 		if err != nil {
 			return
 		}

@@ -61,12 +61,11 @@ func (p proc) cgroups(pid uint32) (map[string]string, error) {
 }
 
 func (p proc) roots(pid uint32, major, minor int) ([]string, error) {
-	f, err := os.Open(p.path(pid, "mountinfo"))
+	b, err := p.read(pid, "mountinfo")
 	if err != nil {
 		return nil, fmt.Errorf("read caller's mount table: %w", err)
 	}
-	defer f.Close()
-	return ParseRoots(f, major, minor)
+	return ParseRoots(string(b), major, minor)
 }
 
 func (p proc) exe(pid uint32) string {
