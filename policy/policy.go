@@ -47,6 +47,15 @@ const (
 	LoginDeny    Login = "deny"    // it is refused
 )
 
+// State says how long a tree's state files last.
+type State string
+
+// How long state files last.
+const (
+	StatePersistent State = "persistent" // until they are removed
+	StateEphemeral  State = "ephemeral"  // until the last container that uses the tree has ended
+)
+
 // Credential says what a tree's credential file holds.
 type Credential string
 
@@ -134,6 +143,8 @@ type Allow struct {
 	Hours Hours `yaml:"hours"`
 	// ReadsPerMinute bounds how often a container may open the credential of one tree; 0: no bound.
 	ReadsPerMinute int `yaml:"reads_per_minute"`
+	// State is whether the tree's files outlive its containers; default: persistent.
+	State State `yaml:"state"`
 	// Approval "first-read" has a container wait at its first read until an operator approves it; default: none.
 	Approval string `yaml:"approval"`
 	// Privileged "allow" lets in a container that could become another one; default: refused in isolated only.

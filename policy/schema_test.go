@@ -91,6 +91,8 @@ func special(t reflect.Type) *jsonschema.Schema {
 		return text
 	case reflect.TypeFor[policy.Level]():
 		return words("shared", "project", "isolated")
+	case reflect.TypeFor[policy.State]():
+		return words("persistent", "ephemeral")
 	case reflect.TypeFor[policy.Credential]():
 		return words("oauth", "none")
 	case reflect.TypeFor[policy.Login]():

@@ -137,6 +137,7 @@ func (a *Allow) validate() error {
 		{"credential", string(a.Credential), []string{"", "oauth", "none"}},
 		{"login", string(a.Login), []string{"", "capture", "deny"}},
 		{"refresh_token", string(a.RefreshToken), []string{"", "surrogate", "null"}},
+		{"state", string(a.State), []string{"", "persistent", "ephemeral"}},
 		{"approval", a.Approval, []string{"", "none", "first-read"}},
 		{"privileged", a.Privileged, []string{"", "allow", "deny"}},
 	} {

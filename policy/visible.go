@@ -22,6 +22,22 @@ func (p *Policy) Visible(tree string) bool {
 	return false
 }
 
+// Ephemeral reports whether the tree's state files end with its containers: they belong to all who use the tree, so the
+// first rule decides that allows it to any container, or else to a host process.
+func (p *Policy) Ephemeral(tree string) bool {
+	var found *Allow
+	for _, r := range p.about(tree) {
+		switch {
+		case r.Allow == nil:
+		case r.Match.Host == nil:
+			return r.Allow.State == StateEphemeral
+		case found == nil:
+			found = r.Allow
+		}
+	}
+	return found != nil && found.State == StateEphemeral
+}
+
 // HostMay reports whether some rule lets a host process of that uid read the tree, whatever program it runs and
 // whatever time it is: what it guards is no secret.
 func (p *Policy) HostMay(tree string, uid uint32) bool {

@@ -55,8 +55,10 @@ type Config struct {
 	Audit    Recorder
 	Memory   Memory // nil: what is remembered of a tree ends with the process
 	// StateDir holds trees/<tree>.
-	StateDir   string
-	Mountpoint string
+	StateDir string
+	// EphemeralDir holds the state of trees whose rule says so, for as long as their containers run; "": there are none.
+	EphemeralDir string
+	Mountpoint   string
 	// Account is the account of shared trees, and of others without one of their own when AccountGiven.
 	Account      vault.AccountID
 	AccountGiven bool
@@ -83,9 +85,12 @@ type tree struct {
 	mu       sync.Mutex
 	doc      *document // sealed in the vault; nil until first needed
 	version  vault.Version
-	pin      *pin      // the account that readers get
-	claim    *claim    // the container that an isolated tree belongs to
-	waiting  []Waiting // readers that nobody has approved yet
+	pin      *pin   // the account that readers get
+	claim    *claim // the container that an isolated tree belongs to
+	place    place
+	tenants  []tenant
+	sweeping sync.Mutex // held while an ephemeral tree's files are taken away; before mu
+	waiting  []Waiting  // readers that nobody has approved yet
 	approved []Waiting
 	read     reading     // the newest token that was handed to the tree
 	handed   []handed    // tokens to screen for

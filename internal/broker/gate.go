@@ -72,8 +72,12 @@ func (b *Broker) Use(ctx context.Context, c identity.Caller, name string) error 
 		if err := s.Holds(name); err != nil {
 			return err
 		}
-		if reason := b.tree(name).foreign(s, b.cfg.Attestor); reason != "" {
+		t := b.tree(name)
+		if reason := t.foreign(s, b.cfg.Attestor); reason != "" {
 			return fmt.Errorf("%w: %s", policy.ErrDenied, reason)
+		}
+		if err := b.occupy(t, s); err != nil {
+			return err
 		}
 	case c.UID != 0 && int(c.UID) != os.Geteuid() && !b.policy.Load().HostMay(name, c.UID):
 		return fmt.Errorf("%w: no rule names this host process", policy.ErrDenied)
@@ -109,33 +113,45 @@ func (b *Broker) List(ctx context.Context, c identity.Caller) []string {
 
 // Trees lists the trees that have state, by name.
 func (b *Broker) Trees() []string {
-	entries, err := os.ReadDir(filepath.Join(b.cfg.StateDir, "trees"))
-	if err != nil {
-		return nil
-	}
 	var out []string
-	for _, e := range entries {
-		if e.IsDir() && policy.ValidTree(e.Name()) {
-			out = append(out, e.Name())
+	for _, dir := range []string{filepath.Join(b.cfg.StateDir, "trees"), b.cfg.EphemeralDir} {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			continue
+		}
+		for _, e := range entries {
+			if e.IsDir() && policy.ValidTree(e.Name()) {
+				out = append(out, e.Name())
+			}
 		}
 	}
-	return out
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // StateDir implements fs.Gate. The tree's directory is open to any uid: whoever the gate lets in is in a container
 // that was given this tree, whatever uid it runs as; the directories above are the daemon's alone.
 func (b *Broker) StateDir(name string) (string, error) {
-	dir := filepath.Join(b.cfg.StateDir, "trees", name)
+	t := b.tree(name)
+	defer b.save(t)
+	dir := filepath.Join(b.root(t), name)
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return "", fmt.Errorf("make state directory: %w", err)
 	}
-	if err := os.Mkdir(dir, 0o777); err != nil && !os.IsExist(err) {
+	err := os.Mkdir(dir, 0o777)
+	if err != nil && !os.IsExist(err) {
 		return "", fmt.Errorf("make state directory: %w", err)
 	}
 	if err := os.Chmod(dir, 0o777); err != nil {
 		return "", fmt.Errorf("make state directory: %w", err)
 	}
-	return dir, b.seed(name)
+	if b.placed(t) == placePersistent {
+		return dir, b.seed(name)
+	}
+	if err == nil { // just made
+		return dir, plant(dir)
+	}
+	return dir, nil
 }
 
 // seedText spares the first start of a client its questions; the client replaces the file when it runs.
@@ -151,21 +167,30 @@ func (b *Broker) seed(name string) error {
 	if _, err := os.Lstat(b.seedPath(name)); err == nil {
 		return nil
 	}
-	file := filepath.Join(b.cfg.StateDir, "trees", name, ".claude.json")
-	if _, err := os.Lstat(file); os.IsNotExist(err) {
-		// Readable and writable for whichever uid the container runs as; the client's own rewrite is 0600.
-		if err := os.WriteFile(file, []byte(seedText), 0o666); err != nil {
-			return fmt.Errorf("seed tree %s: %w", name, err)
-		}
-		if err := os.Chmod(file, 0o666); err != nil {
-			return fmt.Errorf("seed tree %s: %w", name, err)
-		}
+	if err := plant(filepath.Join(b.cfg.StateDir, "trees", name)); err != nil {
+		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(b.seedPath(name)), 0o700); err != nil {
 		return fmt.Errorf("seed tree %s: %w", name, err)
 	}
 	if err := os.WriteFile(b.seedPath(name), nil, 0o600); err != nil {
 		return fmt.Errorf("seed tree %s: %w", name, err)
+	}
+	return nil
+}
+
+// plant writes a tree's first .claude.json, unless there is one.
+func plant(dir string) error {
+	file := filepath.Join(dir, ".claude.json")
+	if _, err := os.Lstat(file); !os.IsNotExist(err) {
+		return nil
+	}
+	// Readable and writable for whichever uid the container runs as; the client's own rewrite is 0600.
+	if err := os.WriteFile(file, []byte(seedText), 0o666); err != nil {
+		return fmt.Errorf("seed tree: %w", err)
+	}
+	if err := os.Chmod(file, 0o666); err != nil {
+		return fmt.Errorf("seed tree: %w", err)
 	}
 	return nil
 }

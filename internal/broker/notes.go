@@ -32,6 +32,8 @@ type notes struct {
 	Handed   []handedNote        `json:"handed,omitempty"`
 	LastRead Reader              `json:"last,omitzero"`
 	Approved []Waiting           `json:"approved,omitempty"`
+	Place    place               `json:"place,omitempty"`
+	Tenants  []tenant            `json:"tenants,omitempty"`
 }
 
 // handedNote is handed with its tokens in clear.
@@ -52,6 +54,7 @@ func (b *Broker) save(t *tree) {
 	t.changed = false
 	n := notes{
 		Read: t.read.account, Rotated: t.read.rotated, Busy: t.busy, Forced: t.forced, LastRead: t.last, Approved: t.approved,
+		Place: t.place, Tenants: t.tenants,
 	}
 	if t.pin != nil {
 		n.Account, n.Refresh, n.Rule = t.pin.account, t.pin.refresh, t.pin.rule
@@ -82,6 +85,7 @@ func (b *Broker) recall(t *tree) {
 		return
 	}
 	t.read, t.busy, t.forced, t.last, t.approved = reading{n.Read, n.Rotated}, n.Busy, n.Forced, n.LastRead, n.Approved
+	t.place, t.tenants = n.Place, n.Tenants
 	if n.Account != "" {
 		t.pin = &pin{n.Account, n.Refresh, n.Rule}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	iofs "io/fs"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -223,3 +224,41 @@ func (m memory) Save(tree string, notes []byte) error {
 func (m memory) Load(tree string) []byte { return slices.Clone(m[tree]) }
 
 func (m memory) Trees() []string { return slices.Sorted(maps.Keys(m)) }
+
+// Fail closed: a container whose end nobody would notice may not leave files in an ephemeral tree.
+func TestEphemeralTreeNeedsAWitness(t *testing.T) {
+	w := newWorld(t, allow("state: ephemeral"), func(c *broker.Config) { c.EphemeralDir = t.TempDir() })
+	pid := uint32(os.Getpid()) // of which there is a mount namespace
+	c := w.container("web", "web")
+	w.att.subjects[pid] = w.subject(c)
+	w.att.blind = errors.New("no first process")
+	if err := w.Use(t.Context(), identity.Caller{TID: pid}, "web"); !errors.Is(err, iofs.ErrPermission) {
+		t.Errorf("without a witness: %v", err)
+	}
+	w.att.blind = nil
+	if err := w.Use(t.Context(), identity.Caller{TID: pid}, "web"); err != nil {
+		t.Errorf("with one: %v", err)
+	}
+}
+
+// Where a tree's files are does not change while the mount lasts, whatever the policy says later.
+func TestEphemeralPlaceStays(t *testing.T) {
+	dir := t.TempDir()
+	w := newWorld(t, allow("state: ephemeral"), func(c *broker.Config) { c.EphemeralDir, c.Memory = dir, memory{} })
+	first, err := w.StateDir("web")
+	if err != nil || first != dir+"/web" {
+		t.Fatalf("%s, %v", first, err)
+	}
+	w.cfg.Policy = parse(t, allow("login: deny"))
+	w.SetPolicy(w.cfg.Policy)
+	if got, err := w.StateDir("web"); err != nil || got != first {
+		t.Errorf("after another policy: %s, %v", got, err)
+	}
+	w.restart(t)
+	if got, err := w.StateDir("web"); err != nil || got != first {
+		t.Errorf("in another server: %s, %v", got, err)
+	}
+	if got, err := w.StateDir("new"); err != nil || got == dir+"/new" {
+		t.Errorf("another tree: %s, %v", got, err)
+	}
+}

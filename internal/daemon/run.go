@@ -88,6 +88,11 @@ func (d *Daemon) serve(ctx context.Context, server *control.Server, notice strin
 	if err := d.recordStart(tookOver); err != nil {
 		return err
 	}
+	if !tookOver {
+		if err := d.broker.ClearEphemeral(); err != nil {
+			return err
+		}
+	}
 	m, err := d.attach()
 	if err != nil {
 		return err
@@ -113,6 +118,7 @@ func (d *Daemon) serve(ctx context.Context, server *control.Server, notice strin
 	g.Go(func() error { return d.replaceKeeper(ctx) })
 	g.Go(func() error { return d.followOnReload(ctx) })
 	g.Go(func() error { return d.watchPolicy(ctx) })
+	g.Go(func() error { return d.broker.Sweep(ctx) })
 	d.keepPolicy(d.opt.Policy)
 	if d.opt.Ready != nil {
 		d.opt.Ready(notice, tookOver)
@@ -139,7 +145,9 @@ func (d *Daemon) recordEnd(m *fs.Mounted) error {
 		e.Reason = "hand-over"
 	} else {
 		_ = d.carry.store.Notify("STOPPING=1")
-		_ = os.Remove(d.inForcePath())
+		if err := errors.Join(os.Remove(d.inForcePath()), d.broker.ClearEphemeral()); err != nil {
+			d.opt.Log.Warn("Something is left of this mount", logkey.Err, err)
+		}
 	}
 	return d.audit.Record(e)
 }

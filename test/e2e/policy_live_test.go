@@ -273,3 +273,62 @@ func TestRenameAndRestart(t *testing.T) {
 		t.Errorf("record: %+v", e)
 	}
 }
+
+// An ephemeral tree's files are there while one of its containers runs, over a crash too, and for none that comes after.
+func TestEphemeralState(t *testing.T) {
+	h := newHost(t, hostOptions{policy: `version: 1
+rules:
+  - {name: scratch, match: {tree: "scratch-*"}, allow: {level: shared, account: default, state: ephemeral}}
+  - {name: kept, match: {container: {}}, allow: {level: shared, account: default}}
+`})
+	h.login("default", false)
+	ctx := context.Background()
+	const write, list = "echo secret >/claude/history.jsonl; mkdir -p /claude/projects/a; cat /claude/history.jsonl", "cd /claude; find . | sort; cat history.jsonl 2>/dev/null"
+	sh := func(c *dockertest.Container, script string) string {
+		out, _, _ := c.Exec(ctx, "root", "sh", "-c", script)
+		return out
+	}
+	one, two := h.holder("scratch-1", dockertest.RunConfig{}), h.holder("scratch-1", dockertest.RunConfig{})
+	if out := sh(one, write); out != "secret\n" {
+		t.Fatalf("write: %q", out)
+	}
+	if out := sh(two, "cat /claude/history.jsonl"); out != "secret\n" {
+		t.Errorf("the other container reads %q", out)
+	}
+	one.Remove()
+	h.crash()
+	time.Sleep(3 * time.Second) // longer than it takes to notice
+	if out := sh(two, "cat /claude/history.jsonl"); out != "secret\n" {
+		t.Errorf("after the first container's end and a crash the second reads %q", out)
+	}
+	if _, ok := reads(two); !ok {
+		t.Errorf("its credential: %s", h.lastEvent(audit.ActionRead, "scratch-1").Reason)
+	}
+	two.Remove()
+	dir := filepath.Join(h.dir, "run/ephemeral/scratch-1")
+	await(t, "its files are gone", func() bool {
+		left, err := os.ReadDir(dir)
+		return err == nil && len(left) == 1 && left[0].Name() == ".claude.json"
+	})
+	three := h.holder("scratch-1", dockertest.RunConfig{})
+	if out := sh(three, list); out != ".\n./.claude.json\n./.credentials.json\n" {
+		t.Errorf("the next container finds %q", out)
+	}
+	if out := sh(three, write); out != "secret\n" {
+		t.Errorf("it writes: %q", out)
+	}
+	// A tree that is not ephemeral keeps its files, and the other never was among them.
+	four := h.holder("kept", dockertest.RunConfig{})
+	sh(four, write)
+	four.Remove()
+	h.stop()
+	if _, err := os.Stat(filepath.Dir(dir)); !os.IsNotExist(err) {
+		t.Errorf("after unmount: %v", err)
+	}
+	if kept, err := os.ReadDir(filepath.Join(h.dir, "state/trees")); err != nil || len(kept) != 1 || kept[0].Name() != "kept" {
+		t.Errorf("state: %v, %v", kept, err)
+	}
+	if b, err := os.ReadFile(filepath.Join(h.dir, "state/trees/kept/history.jsonl")); string(b) != "secret\n" {
+		t.Errorf("kept: %q, %v", b, err)
+	}
+}
