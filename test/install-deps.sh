@@ -38,6 +38,7 @@ missing() {
   if ! have docker && apt-cache show docker-cli >/dev/null 2>&1; then echo docker-cli; fi
   # With AppArmor in the kernel, dockerd refuses containers without the parser.
   if grep -qs Y /sys/module/apparmor/parameters/enabled; then have apparmor_parser || echo apparmor; fi
+  have podman || echo podman
   have fusermount3 || echo fuse3
   static_busybox || echo busybox-static
   have gnome-keyring-daemon || echo gnome-keyring

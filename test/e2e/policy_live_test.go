@@ -167,7 +167,7 @@ func TestPolicyLimits(t *testing.T) {
 		if _, ok := reads(h.holder("nobody", dockertest.RunConfig{Args: []string{"--user=65534"}})); !ok {
 			t.Errorf("user 65534: %s", h.lastEvent(audit.ActionRead, "nobody").Reason)
 		}
-		for _, c := range []dockertest.RunConfig{{}, {Args: []string{"--user=65534", "--privileged"}}} {
+		for _, c := range []dockertest.RunConfig{{}, {Args: []string{"--user=65534"}, CapAdd: []string{"SYS_PTRACE"}}} {
 			out, _ := reads(h.holder("nobody", c))
 			refused(t, h, "nobody", out, 1, "not covered by policy")
 		}

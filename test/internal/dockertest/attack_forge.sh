@@ -22,8 +22,10 @@ while IFS=: read -r _ controllers own; do
   mnt=/tmp/cgroup/$name
   mkdir -p "$mnt"
   mount -t "$type" -o "$options" cgroup "$mnt" || continue
-  # The victim's cgroup is the sibling of our own.
-  echo $$ >"$mnt${own%/*}/$victim/cgroup.procs" && moved=$((moved + 1))
+  # The victim's cgroup is the sibling of our own; Podman's have a prefix.
+  for there in "$victim" "libpod-$victim"; do
+    [ -d "$mnt${own%/*}/$there" ] && echo $$ >"$mnt${own%/*}/$there/cgroup.procs" && moved=$((moved + 1))
+  done
 done </proc/self/cgroup 2>/dev/null
 echo "forge: moved in $moved of $total hierarchies" >&2
 [ "$moved" -gt 0 ] || exit 99

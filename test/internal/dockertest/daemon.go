@@ -22,12 +22,16 @@ type Config struct {
 	// must be short, for a Unix socket's path has at most 107 bytes, and made of
 	// letters, digits and "/._-".
 	Dir string
+
+	// Podman runs Podman's service, which speaks the same API, in place of dockerd. Args are for dockerd only.
+	Podman bool
 }
 
 // Daemon is a private dockerd. Its methods may be called from several
 // goroutines, except that Halt, Resume, Restart and Stop exclude each other.
 type Daemon struct {
 	root     string
+	program  string // dockerd or podman
 	docker   string // the client binary that understands this daemon
 	args     []string
 	guardian *guardian
@@ -52,7 +56,10 @@ func Start(ctx context.Context, cfg Config) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{root: root}
+	d := &Daemon{root: root, program: "dockerd"}
+	if cfg.Podman {
+		d.program = "podman"
+	}
 	if err := d.start(ctx, cfg); err != nil {
 		return nil, errors.Join(err, d.Stop())
 	}
@@ -69,7 +76,12 @@ func (d *Daemon) start(ctx context.Context, cfg Config) error {
 	if d.guardian, err = startGuardian(d.root, d.environ()); err != nil {
 		return err
 	}
-	if d.args, err = d.daemonArgs(cfg.Args); err != nil {
+	if cfg.Podman {
+		d.args, err = d.podmanArgs()
+	} else {
+		d.args, err = d.daemonArgs(cfg.Args)
+	}
+	if err != nil {
 		return err
 	}
 	if err := d.Resume(ctx); err != nil {
