@@ -55,10 +55,16 @@ func savedContainer(data []byte) (*container.InspectResponse, string, error) {
 		Config:            &container.Config{},
 	}
 	err = o.read([]field{
-		{"Id", &c.ID}, {"Name", &c.Name}, {"Image", &c.Image},
-		{"State.Pid", &c.State.Pid}, {"State.StartedAt", &c.State.StartedAt},
-		{"Config.Image", &c.Config.Image}, {"Config.User", &c.Config.User}, {"Config.Labels", &c.Config.Labels},
-		{"HostConfig.Privileged", &c.HostConfig.Privileged}, {"HostConfig.PidMode", &c.HostConfig.PidMode},
+		{"Id", &c.ID},
+		{"Name", &c.Name},
+		{"Image", &c.Image},
+		{"State.Pid", &c.State.Pid},
+		{"State.StartedAt", &c.State.StartedAt},
+		{"Config.Image", &c.Config.Image},
+		{"Config.User", &c.Config.User},
+		{"Config.Labels", &c.Config.Labels},
+		{"HostConfig.Privileged", &c.HostConfig.Privileged},
+		{"HostConfig.PidMode", &c.HostConfig.PidMode},
 		{"HostConfig.CapAdd", (*[]string)(&c.HostConfig.CapAdd)},
 	})
 	if err != nil {
