@@ -10,6 +10,14 @@ type grammar map[string]grammar
 
 var policyKeys = grammar{
 	"version": nil,
+	"tests": {
+		"name": nil, "tree": nil, "uid": nil, "runtime": nil, "at": nil, "host": {"uid": nil, "exe": nil},
+		"want": {"allowed": nil, "rule": nil, "account": nil, "level": nil, "reason": nil},
+		"container": {
+			"name": nil, "image": nil, "digest": nil, "compose_project": nil, "compose_service": nil, "runtime": nil,
+			"pod": nil, "namespace": nil, "user": nil, "privileged": nil, "age": nil, "labels": {"*": nil},
+		},
+	},
 	"rules": {
 		"name": nil, "deny": nil,
 		"match": {

@@ -97,3 +97,45 @@ func TestContainerAccount(t *testing.T) {
 		}
 	}
 }
+
+// No text makes the parser of tests panic, and what it takes it can run.
+func FuzzParseTests(f *testing.F) {
+	f.Add([]byte("version: 1\ntests:\n  - {name: a, tree: t, container: {age: 1h}, want: {allowed: true}}\n"))
+	f.Add([]byte("version: 1\ntests:\n  - {name: a, tree: t, host: {uid: 1}, at: \"2026-11-02T12:00:00Z\", want: {reason: x}}\n"))
+	p := parse(f, web)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		tests, err := policy.ParseTests("tests", b)
+		if err != nil {
+			return
+		}
+		for i := range tests {
+			if r := tests[i].Run(p); r.Reason == "" || r.Ok != (r.Problem == "") {
+				t.Fatalf("%+v", r)
+			}
+		}
+	})
+}
+
+// No text makes the parser of hours panic, and what it takes is some minutes of the week and not all of them or none,
+// unless it says so.
+func FuzzHours(f *testing.F) {
+	for _, s := range []string{"mon-fri 08:00-18:00", "22:00-06:00 UTC", "sat,sun 00:00-24:00 Europe/Berlin", "fri-mon 10:00-09:59"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, hours string) {
+		p, err := policy.Parse("f", []byte("version: 1\nrules:\n  - name: r\n    allow:\n      level: shared\n      hours: \""+hours+"\"\n"))
+		if err != nil {
+			return
+		}
+		open := 0
+		start := time.Date(2026, 11, 2, 0, 0, 0, 0, time.UTC)
+		for m := range 7 * 24 * 60 {
+			if p.Decide(policy.Request{Tree: "t", Subject: inContainer(), Now: start.Add(time.Duration(m) * time.Minute)}).Allowed {
+				open++
+			}
+		}
+		if open == 0 || open == 7*24*60 && !strings.Contains(hours, "00:00-24:00") {
+			t.Fatalf("%q: open %d minutes of the week", hours, open)
+		}
+	})
+}

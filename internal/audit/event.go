@@ -13,6 +13,7 @@ type Action string
 const (
 	ActionStart    Action = "start"    // the daemon began to serve
 	ActionStop     Action = "stop"     // the daemon ended
+	ActionEnter    Action = "enter"    // a tree's name, or a state file, was asked for by somebody who may not
 	ActionRead     Action = "read"     // a credential was asked for
 	ActionRotate   Action = "rotate"   // a grant ended
 	ActionAbsorb   Action = "absorb"   // a write by a client was kept away from the login
@@ -76,7 +77,7 @@ func (e *Event) Describe(c identity.Caller, s *identity.Subject, f *identity.Fac
 // cause at will is not, or one of them could slow all the others down.
 func (e *Event) durable() bool {
 	switch e.Action {
-	case ActionRead, ActionRefresh, ActionWrite, ActionAbsorb, ActionLogout:
+	case ActionEnter, ActionRead, ActionRefresh, ActionWrite, ActionAbsorb, ActionLogout:
 		return false
 	}
 	return e.Outcome == Allowed

@@ -72,6 +72,8 @@ type Broker struct {
 	policy atomic.Pointer[policy.Policy]
 	limits limits
 
+	refusals refusals
+
 	mu    sync.Mutex
 	trees map[string]*tree
 	hmac  vault.Secret         // derived once, so that a locked vault's trees keep their surrogates

@@ -34,21 +34,37 @@ func (b *Broker) Enter(ctx context.Context, c identity.Caller, name string) erro
 		return errHidden
 	}
 	s, err := b.cfg.Attestor.Resolve(ctx, c)
+	if err == nil {
+		err = b.mayEnter(c, s, name)
+	}
 	if err != nil {
+		b.turnedAway(c, s, name, err)
 		return errHidden
 	}
-	runtime := c.UID == 0 || int(c.UID) == os.Geteuid()
+	return nil
+}
+
+// mayEnter says why a caller may not pass through a tree's name, nil when it may.
+func (b *Broker) mayEnter(c identity.Caller, s *identity.Subject, name string) error {
 	switch {
 	case !s.Host && s.Holds(name) == nil:
 		return nil
-	case runtime && (s.Host || s.HostRoot):
+	case isRuntime(c) && (s.Host || s.HostRoot):
 		return nil // a runtime, or a container that it is setting up: still in the host's root directory
 	case s.Host && b.policy.Load().HostMay(name, c.UID):
 		return nil
+	case s.Host:
+		// Fail closed: whoever passes here could bind the tree into namespaces of its own and then hold it.
+		return errNoRule
 	}
-	// Fail closed: whoever passes here could bind the tree into namespaces of its own and then hold it.
-	return errHidden
+	return s.Holds(name)
 }
+
+// isRuntime reports whether a caller has the uid of runtimes: root, or the daemon's own.
+func isRuntime(c identity.Caller) bool { return c.UID == 0 || int(c.UID) == os.Geteuid() }
+
+// errNoRule: a process in no container is named by no rule.
+var errNoRule = fmt.Errorf("%w: no rule names this host process", policy.ErrDenied)
 
 // Use implements fs.Gate: who may touch the tree's state files. It is Enter without those who only pass.
 func (b *Broker) Use(ctx context.Context, c identity.Caller, name string) error {
@@ -64,23 +80,12 @@ func (b *Broker) Use(ctx context.Context, c identity.Caller, name string) error 
 		return nil
 	}
 	s, err := b.cfg.Attestor.Resolve(ctx, c)
-	if err != nil {
-		return err
+	if err == nil {
+		err = b.mayUse(c, s, name)
 	}
-	switch {
-	case !s.Host:
-		if err := s.Holds(name); err != nil {
-			return err
-		}
-		t := b.tree(name)
-		if reason := t.foreign(s, b.cfg.Attestor); reason != "" {
-			return fmt.Errorf("%w: %s", policy.ErrDenied, reason)
-		}
-		if err := b.occupy(t, s); err != nil {
-			return err
-		}
-	case c.UID != 0 && int(c.UID) != os.Geteuid() && !b.policy.Load().HostMay(name, c.UID):
-		return fmt.Errorf("%w: no rule names this host process", policy.ErrDenied)
+	if err != nil {
+		b.turnedAway(c, s, name, err)
+		return err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -89,6 +94,24 @@ func (b *Broker) Use(ctx context.Context, c identity.Caller, name string) error 
 	}
 	b.uses[k] = now.Add(useFor)
 	return nil
+}
+
+// mayUse says why a caller may not touch a tree's state files, nil when it may.
+func (b *Broker) mayUse(c identity.Caller, s *identity.Subject, name string) error {
+	if s.Host {
+		if !isRuntime(c) && !b.policy.Load().HostMay(name, c.UID) {
+			return errNoRule
+		}
+		return nil
+	}
+	if err := s.Holds(name); err != nil {
+		return err
+	}
+	t := b.tree(name)
+	if reason := t.foreign(s, b.cfg.Attestor); reason != "" {
+		return fmt.Errorf("%w: %s", policy.ErrDenied, reason)
+	}
+	return b.occupy(t, s)
 }
 
 // List implements fs.Gate: the trees that the caller's own mount table holds; on the host, those that exist.
@@ -106,7 +129,7 @@ func (b *Broker) List(ctx context.Context, c identity.Caller) []string {
 	} else {
 		names = b.Trees()
 	}
-	names = slices.DeleteFunc(names, func(n string) bool { return n == "" || b.Enter(ctx, c, n) != nil })
+	names = slices.DeleteFunc(names, func(n string) bool { return n == "" || !b.policy.Load().Visible(n) || b.mayEnter(c, s, n) != nil })
 	slices.Sort(names)
 	return slices.Compact(names)
 }

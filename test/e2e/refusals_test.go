@@ -29,6 +29,17 @@ func refused(t *testing.T, h *host, tree, out string, code int, reason string) {
 	}
 }
 
+// turnedAway fails unless the audit log says that somebody was not let into the tree.
+func turnedAway(t *testing.T, h *host, tree, reason string) {
+	t.Helper()
+	for _, e := range h.events() {
+		if e.Action == audit.ActionEnter && e.Outcome == audit.Denied && e.Tree == tree && strings.Contains(e.Reason, reason) {
+			return
+		}
+	}
+	t.Errorf("no record of %s for tree %s", reason, tree)
+}
+
 // Everything that is not the container with the tree is refused, and audited with the true reason.
 func TestRefusals(t *testing.T) {
 	h := newHost(t, hostOptions{policy: "shared"})
@@ -63,6 +74,22 @@ func TestRefusals(t *testing.T) {
 		if code == 0 || strings.Contains(out, "victim") || strings.Contains(out, "accessToken") {
 			t.Errorf("a container with the whole mount got %q", out)
 		}
+		turnedAway(t, h, "victim", "holds the whole mount")
+	})
+	t.Run("a directory above the mount", func(t *testing.T) {
+		c := docker.RunContainer(t, dockertest.RunConfig{Image: image, Volumes: []string{h.dir + ":/hostrun:rslave"}})
+		there := "/hostrun/" + filepath.Base(h.mnt)
+		out, _, code := c.Exec(ctx, "root", "sh", "-c", "ls "+there+"; cat "+there+"/victim/.credentials.json")
+		if code == 0 || strings.Contains(out, "victim") || strings.Contains(out, "accessToken") {
+			t.Errorf("got %q", out)
+		}
+		turnedAway(t, h, "victim", "holds the whole mount")
+	})
+	t.Run("ordinary user of the host", func(t *testing.T) {
+		if out, err := asUser(1000, "cat", h.path("victim", ".credentials.json")); err == nil || strings.Contains(out, "accessToken") {
+			t.Errorf("read: %s", out)
+		}
+		turnedAway(t, h, "victim", "no rule names this host process")
 	})
 	t.Run("whole mount and a tree", func(t *testing.T) {
 		c := docker.RunContainer(t, dockertest.RunConfig{Image: image, Volumes: []string{h.mnt + ":/all"}, Mounts: []string{h.tree("other")}})
