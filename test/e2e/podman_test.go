@@ -27,6 +27,7 @@ func TestPodman(t *testing.T) {
 			t.Errorf("refused: %s", h.lastEvent(audit.ActionRead, "web").Reason)
 		}
 	})
+	t.Run("levels", TestLevelsKeepApart)
 	t.Run("refusals", TestRefusals)
 	t.Run("isolated", TestIsolatedRefusals)
 	t.Run("project", TestProjectRefusals)

@@ -77,7 +77,7 @@ func TestRefusals(t *testing.T) {
 		turnedAway(t, h, "victim", "holds the whole mount")
 	})
 	t.Run("a directory above the mount", func(t *testing.T) {
-		c := docker.RunContainer(t, dockertest.RunConfig{Image: image, Volumes: []string{h.dir + ":/hostrun:rslave"}})
+		c := docker.RunContainer(t, dockertest.RunConfig{Image: image, Volumes: []string{h.dir + ":/hostrun"}})
 		there := "/hostrun/" + filepath.Base(h.mnt)
 		out, _, code := c.Exec(ctx, "root", "sh", "-c", "ls "+there+"; cat "+there+"/victim/.credentials.json")
 		if code == 0 || strings.Contains(out, "victim") || strings.Contains(out, "accessToken") {
@@ -211,4 +211,49 @@ func TestRuntimeDown(t *testing.T) {
 		_, _, code := c.Exec(ctx, "root", cat...)
 		return code == 0
 	})
+}
+
+// For each level: two containers read what is theirs, and a third that has both their trees mounted gets what its level
+// gives, no more. Nobody lists what is not his.
+func TestLevelsKeepApart(t *testing.T) {
+	for level, want := range map[string]struct {
+		accounts [2]string // of trees a and b
+		refused  string    // why the third one does not get b; "" when it does
+	}{
+		"shared":   {[2]string{"default", "default"}, ""},
+		"project":  {[2]string{"a", "b"}, `container's project is "a", not the tree's name`},
+		"isolated": {[2]string{"a", "b"}, "isolated tree belongs to container"},
+	} {
+		t.Run(level, func(t *testing.T) {
+			h := newHost(t, hostOptions{policy: level})
+			for _, account := range []string{"default", "a", "b"} {
+				h.login(account, false)
+			}
+			for i, tree := range []string{"a", "b"} {
+				c := h.holder(tree, dockertest.RunConfig{Labels: map[string]string{"com.docker.compose.project": tree}})
+				if _, ok := reads(c); !ok {
+					t.Errorf("tree %s: %s", tree, h.lastEvent(audit.ActionRead, tree).Reason)
+				}
+				if e := h.lastEvent(audit.ActionRead, tree); e.Account != want.accounts[i] || e.Container != c.ID {
+					t.Errorf("tree %s: account %q for container %.12s", tree, e.Account, e.Container)
+				}
+			}
+			third := docker.RunContainer(t, dockertest.RunConfig{
+				Image: image, Labels: map[string]string{"com.docker.compose.project": "a"},
+				Mounts: []string{h.tree("b"), "type=bind,src=" + h.path("a") + ",dst=/a"},
+			})
+			out, ok := reads(third)
+			switch {
+			case want.refused != "":
+				refused(t, h, "b", out, 1, want.refused)
+			case !ok:
+				t.Errorf("the third container: %s", h.lastEvent(audit.ActionRead, "b").Reason)
+			}
+			for _, uid := range []uint32{1000, 65534} {
+				if out, err := asUser(uid, "ls", h.mnt); err != nil || out != "" {
+					t.Errorf("uid %d lists %q, %v", uid, out, err)
+				}
+			}
+		})
+	}
 }
