@@ -22,16 +22,12 @@ type Config struct {
 	// must be short, for a Unix socket's path has at most 107 bytes, and made of
 	// letters, digits and "/._-".
 	Dir string
-
-	// Podman runs Podman's service, which speaks the same API, in place of dockerd. Args are for dockerd only.
-	Podman bool
 }
 
 // Daemon is a private dockerd. Its methods may be called from several
 // goroutines, except that Halt, Resume, Restart and Stop exclude each other.
 type Daemon struct {
 	root     string
-	program  string // dockerd or podman
 	docker   string // the client binary that understands this daemon
 	args     []string
 	guardian *guardian
@@ -56,10 +52,7 @@ func Start(ctx context.Context, cfg Config) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{root: root, program: "dockerd"}
-	if cfg.Podman {
-		d.program = "podman"
-	}
+	d := &Daemon{root: root}
 	if err := d.start(ctx, cfg); err != nil {
 		return nil, errors.Join(err, d.Stop())
 	}
@@ -76,12 +69,7 @@ func (d *Daemon) start(ctx context.Context, cfg Config) error {
 	if d.guardian, err = startGuardian(d.root, d.environ()); err != nil {
 		return err
 	}
-	if cfg.Podman {
-		d.args, err = d.podmanArgs()
-	} else {
-		d.args, err = d.daemonArgs(cfg.Args)
-	}
-	if err != nil {
+	if d.args, err = d.daemonArgs(cfg.Args); err != nil {
 		return err
 	}
 	if err := d.Resume(ctx); err != nil {

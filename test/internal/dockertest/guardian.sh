@@ -38,7 +38,7 @@ mounts() {
 read -r _ # returns when the test process is gone, or stops us
 
 grace=0
-if [ -n "$(ours dockerd)$(ours podman)" ]; then
+if [ -n "$(ours dockerd)" ]; then
   grace=30
   ids=$(timeout 20 "$DOCKERTEST_DOCKER" ps -aq --no-trunc)
   # shellcheck disable=SC2086 # one argument per container
@@ -56,18 +56,10 @@ sockets=$(cat "$root"/exec/containerd/daemon/*/*/*/address 2>/dev/null |
   grep -o '/run/containerd/s/[0-9a-f]*')
 
 # dockerd ends its containerd, and that its shims; without it they stay.
-pids="$(ours dockerd) $(ours podman)"
+pids=$(ours dockerd)
 # shellcheck disable=SC2086
-[ -z "${pids# }" ] || kill -TERM $pids
+[ -z "$pids" ] || kill -TERM $pids
 wait_gone 'dockerd' 150
-# Podman's monitors and containers outlive it.
-for state in "$root"/data/vfs-containers/*/userdata/pidfile; do
-  [ -f "$state" ] || continue
-  runc delete --force "$(basename "${state%/userdata/pidfile}")" 2>/dev/null
-done
-pids="$(ours podman) $(ours conmon)"
-# shellcheck disable=SC2086
-[ -z "${pids# }" ] || kill -KILL $pids 2>/dev/null
 
 # Where containerd is a service, it keeps records and shims of its own. Normally
 # only the empty namespaces are left.

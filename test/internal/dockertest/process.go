@@ -57,7 +57,7 @@ func (d *Daemon) Resume(ctx context.Context) error {
 // spawn starts dockerd in a session of its own, so that an interrupt typed at
 // the terminal does not end it before the guardian has removed its containers.
 func (d *Daemon) spawn() (*process, error) {
-	program, err := lookPath(d.program)
+	dockerd, err := lookPath("dockerd")
 	if err != nil {
 		return nil, err
 	}
@@ -67,12 +67,12 @@ func (d *Daemon) spawn() (*process, error) {
 	}
 	defer logFile.Close() // dockerd has its own descriptor
 
-	cmd := exec.Command(program, d.args...)
-	cmd.Env = append(d.environ(), d.podmanEnviron()...)
+	cmd := exec.Command(dockerd, d.args...)
+	cmd.Env = d.environ()
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("run %s: %w", d.program, err)
+		return nil, fmt.Errorf("run dockerd: %w", err)
 	}
 	p := &process{cmd: cmd, done: make(chan struct{})}
 	go func() {
@@ -100,9 +100,9 @@ func (d *Daemon) waitReady(ctx context.Context, p *process) error {
 		select {
 		case <-tick.C:
 		case <-p.done:
-			return fmt.Errorf("%s ended early: %w", d.program, p.err)
+			return fmt.Errorf("dockerd ended early: %w", p.err)
 		case <-ctx.Done():
-			return fmt.Errorf("wait for %s: %w", d.program, ctx.Err())
+			return fmt.Errorf("wait for dockerd: %w", ctx.Err())
 		}
 	}
 }
