@@ -49,11 +49,11 @@ func (d *Daemon) output(ctx context.Context, args ...string) (string, error) {
 func (d *Daemon) environ() []string {
 	var env []string
 	for _, kv := range os.Environ() {
-		if !strings.HasPrefix(kv, "DOCKER_") && !strings.HasPrefix(kv, "PATH=") {
+		if !strings.HasPrefix(kv, "DOCKER_") && !strings.HasPrefix(kv, "CONTAINER") && !strings.HasPrefix(kv, "PATH=") {
 			env = append(env, kv)
 		}
 	}
-	return append(env,
+	return append(append(env, d.engine.env(d)...),
 		"PATH="+os.Getenv("PATH")+":/usr/sbin:/usr/bin:/sbin:/bin", // containerd, runc, umount
 		"DOCKER_HOST="+d.Socket(),
 		"DOCKER_CONFIG="+filepath.Join(d.root, "client"),

@@ -24,9 +24,10 @@ type Config struct {
 	Dir string
 }
 
-// Daemon is a private dockerd. Its methods may be called from several
+// Daemon is a private dockerd, or Podman service. Its methods may be called from several
 // goroutines, except that Halt, Resume, Restart and Stop exclude each other.
 type Daemon struct {
+	engine   *engine
 	root     string
 	docker   string // the client binary that understands this daemon
 	args     []string
@@ -47,12 +48,14 @@ const maxSocketPath = 107
 
 // Start runs a daemon and returns when it answers. The caller must Stop it; if
 // the process ends before, the guardian does.
-func Start(ctx context.Context, cfg Config) (*Daemon, error) {
+func Start(ctx context.Context, cfg Config) (*Daemon, error) { return start(ctx, docker, cfg) }
+
+func start(ctx context.Context, e *engine, cfg Config) (*Daemon, error) {
 	root, err := makeRoot(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{root: root}
+	d := &Daemon{engine: e, root: root}
 	if err := d.start(ctx, cfg); err != nil {
 		return nil, errors.Join(err, d.Stop())
 	}
@@ -66,10 +69,10 @@ func (d *Daemon) start(ctx context.Context, cfg Config) error {
 	}
 	d.docker = clients[0]
 	// The guardian first: from here on nothing can be left behind.
-	if d.guardian, err = startGuardian(d.root, d.environ()); err != nil {
+	if d.guardian, err = startGuardian(d.root, d.engine.guardian, d.environ()); err != nil {
 		return err
 	}
-	if d.args, err = d.daemonArgs(cfg.Args); err != nil {
+	if d.args, err = d.engine.args(d, cfg.Args); err != nil {
 		return err
 	}
 	if err := d.Resume(ctx); err != nil {

@@ -1,4 +1,5 @@
-// Package dockertest runs a private Docker daemon for tests.
+// Package dockertest runs a private Docker daemon for tests, or a private Podman
+// service, which serves the same API: see NewPodman.
 //
 // The daemon has its own data root, exec root and socket below one temporary
 // directory. It needs no network, no systemd and no image registry: images are
@@ -7,7 +8,9 @@
 // option for, so they are shared, and stay behind: the parent cgroup "/docker"
 // and /run/containerd/s (random names, so nothing collides), dockerd's key
 // /etc/docker/key.json (up to version 23), and the directory of plugin sockets
-// /run/docker/plugins, where a test's plugin needs a name of its own.
+// /run/docker/plugins, where a test's plugin needs a name of its own. Of Podman
+// these are the parent cgroup "/libpod_parent" and /run/runc, both by container
+// id, and the empty /run/containers/networks.
 //
 // A test takes a daemon of its own with New; a package whose tests share one
 // calls Start and Stop in TestMain:

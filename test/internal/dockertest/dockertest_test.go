@@ -74,7 +74,10 @@ func checkGone(t *testing.T, root string, containerIDs ...string) {
 		if left := procFiles(t, "cgroup", id); len(left) != 0 {
 			t.Errorf("processes of container %s are left: %v", id, left)
 		}
-		for _, pattern := range []string{"/sys/fs/cgroup/docker/", "/sys/fs/cgroup/*/docker/"} {
+		for _, pattern := range []string{
+			"/sys/fs/cgroup/docker/", "/sys/fs/cgroup/*/docker/",
+			"/sys/fs/cgroup/libpod_parent/libpod-", "/sys/fs/cgroup/*/libpod_parent/libpod-",
+		} {
 			if left, _ := filepath.Glob(pattern + id); len(left) != 0 {
 				t.Errorf("cgroups are left: %v", left)
 			}

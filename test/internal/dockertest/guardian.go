@@ -28,9 +28,9 @@ type guardian struct {
 	output *os.File
 }
 
-// startGuardian runs the guardian of the tree root. Its environment is env plus
-// what its script asks for.
-func startGuardian(root string, env []string) (*guardian, error) {
+// startGuardian runs the script as guardian of the tree root. Its environment
+// is env, which has what the script asks for.
+func startGuardian(root, script string, env []string) (*guardian, error) {
 	output, err := os.Create(filepath.Join(root, "guardian.log"))
 	if err != nil {
 		return nil, fmt.Errorf("start guardian: %w", err)
@@ -41,7 +41,7 @@ func startGuardian(root string, env []string) (*guardian, error) {
 	}
 	defer end.Close()
 
-	cmd := exec.Command("/bin/sh", "-c", guardianScript, "dockertest-guardian")
+	cmd := exec.Command("/bin/sh", "-c", script, "dockertest-guardian")
 	cmd.Env = env
 	cmd.Dir = "/"
 	cmd.Stdin = end

@@ -11,19 +11,29 @@ import (
 	"testing"
 )
 
-// orphanEnv makes TestGuardian, run as a child, the process to be killed.
+// orphanEnv makes testGuardian, run in a child, the process to be killed.
 const orphanEnv = "DOCKERTEST_TEST_ORPHAN"
 
-// TestGuardian kills a test process in each state of its daemon, and expects
-// that nothing outlives it.
 func TestGuardian(t *testing.T) {
 	Require(t)
+	testGuardian(t, docker)
+}
+
+func TestPodmanGuardian(t *testing.T) {
+	RequirePodman(t)
+	testGuardian(t, podman)
+}
+
+// testGuardian kills a test process in each state of its daemon, and expects
+// that nothing outlives it. Run as a child, it is the process to be killed.
+func testGuardian(t *testing.T, e *engine) {
 	if mode := os.Getenv(orphanEnv); mode != "" {
-		orphan(t, mode)
+		orphan(t, e, mode)
 	}
 	for _, mode := range []string{"running", "halted", "daemon-killed"} {
 		t.Run(mode, func(t *testing.T) {
-			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestGuardian$")
+			test, _, _ := strings.Cut(t.Name(), "/")
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+test+"$")
 			cmd.Env = append(os.Environ(), orphanEnv+"="+mode)
 			cmd.Stderr = os.Stderr
 			stdout, err := cmd.StdoutPipe()
@@ -61,8 +71,12 @@ func readOrphan(t *testing.T, lines *bufio.Scanner) (root, id string) {
 
 // orphan makes a daemon and a container that nothing in this process cleans up,
 // and waits to be killed.
-func orphan(t *testing.T, mode string) {
-	d, err := Start(context.Background(), Config{Args: []string{"--live-restore"}})
+func orphan(t *testing.T, e *engine, mode string) {
+	var cfg Config
+	if e == docker {
+		cfg.Args = []string{"--live-restore"}
+	}
+	d, err := start(context.Background(), e, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

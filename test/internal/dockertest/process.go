@@ -27,7 +27,7 @@ const (
 // errNotRunning is returned for an operation that needs the daemon process.
 var errNotRunning = errors.New("daemon is not running")
 
-// process is one run of dockerd.
+// process is one run of the daemon.
 type process struct {
 	cmd  *exec.Cmd
 	done chan struct{} // closed when the process is reaped
@@ -54,10 +54,10 @@ func (d *Daemon) Resume(ctx context.Context) error {
 	return nil
 }
 
-// spawn starts dockerd in a session of its own, so that an interrupt typed at
+// spawn starts the daemon in a session of its own, so that an interrupt typed at
 // the terminal does not end it before the guardian has removed its containers.
 func (d *Daemon) spawn() (*process, error) {
-	dockerd, err := lookPath("dockerd")
+	program, err := lookPath(d.engine.program)
 	if err != nil {
 		return nil, err
 	}
@@ -67,12 +67,12 @@ func (d *Daemon) spawn() (*process, error) {
 	}
 	defer logFile.Close() // dockerd has its own descriptor
 
-	cmd := exec.Command(dockerd, d.args...)
+	cmd := exec.Command(program, d.args...)
 	cmd.Env = d.environ()
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("run dockerd: %w", err)
+		return nil, fmt.Errorf("run %s: %w", d.engine.program, err)
 	}
 	p := &process{cmd: cmd, done: make(chan struct{})}
 	go func() {
@@ -100,9 +100,9 @@ func (d *Daemon) waitReady(ctx context.Context, p *process) error {
 		select {
 		case <-tick.C:
 		case <-p.done:
-			return fmt.Errorf("dockerd ended early: %w", p.err)
+			return fmt.Errorf("%s ended early: %w", d.engine.program, p.err)
 		case <-ctx.Done():
-			return fmt.Errorf("wait for dockerd: %w", ctx.Err())
+			return fmt.Errorf("wait for %s: %w", d.engine.program, ctx.Err())
 		}
 	}
 }
@@ -142,7 +142,7 @@ func (d *Daemon) Halt(ctx context.Context) error {
 	}
 }
 
-// Pid returns the process ID of dockerd, 0 while it is halted.
+// Pid returns the process ID of the daemon, 0 while it is halted.
 func (d *Daemon) Pid() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -1,17 +1,19 @@
 package dockertest
 
 import (
-	"errors"
+	"fmt"
 	"os"
 	"testing"
 )
 
 // Unavailable says why no daemon can run here, and returns nil if one can.
-func Unavailable() error {
+func Unavailable() error { return unavailable(docker) }
+
+func unavailable(e *engine) error {
 	if os.Geteuid() != 0 {
-		return errors.New("dockerd needs root")
+		return fmt.Errorf("%s needs root", e.program)
 	}
-	for _, name := range []string{"dockerd", "containerd", "runc", "busybox"} {
+	for _, name := range append([]string{e.program}, e.needs...) {
 		if _, err := lookPath(name); err != nil {
 			return err
 		}
@@ -24,7 +26,11 @@ func Unavailable() error {
 // test that is skipped there is a test nobody runs.
 func Require(t testing.TB) {
 	t.Helper()
-	err := Unavailable()
+	require(t, Unavailable())
+}
+
+func require(t testing.TB, err error) {
+	t.Helper()
 	switch {
 	case err == nil:
 	case os.Getenv("CI") != "":
@@ -39,7 +45,12 @@ func Require(t testing.TB) {
 func New(t testing.TB, cfg Config) *Daemon {
 	t.Helper()
 	Require(t)
-	d, err := Start(t.Context(), cfg)
+	return newDaemon(t, docker, cfg)
+}
+
+func newDaemon(t testing.TB, e *engine, cfg Config) *Daemon {
+	t.Helper()
+	d, err := start(t.Context(), e, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
