@@ -13,7 +13,7 @@ import (
 
 // Rootful Podman behind its socket decides as Docker does: the same tests, on another engine.
 func TestPodman(t *testing.T) {
-	engine := dockertest.New(t, dockertest.Config{Podman: true})
+	engine := dockertest.NewPodman(t, dockertest.Config{})
 	if err := engine.BuildImage(context.Background(), dockertest.Image{Name: image}); err != nil {
 		t.Fatal(err)
 	}
