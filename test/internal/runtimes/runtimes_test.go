@@ -214,12 +214,15 @@ func TestListAndFind(t *testing.T) {
 			t.Errorf("find nobody: got %v", err)
 		}
 		r.Run(t, "stop", "--time=1", db.ID)
-		if got, err := c.List(t.Context()); err != nil || len(got) != 1 || got[0].ID != web.ID {
-			t.Errorf("list after a stop: got %+v, %v", got, err)
-		}
-		if f, err := c.Find(t.Context(), "db"); err != nil || f.ID != db.ID || f.InitPID != 0 {
-			t.Errorf("find one that is stopped: got %+v, %v", f, err)
-		}
+		eventually(t, "list after a stop", func() bool {
+			got, err := c.List(t.Context())
+			return err == nil && len(got) == 1 && got[0].ID == web.ID
+		})
+		// What is kept of it goes with the event, a moment after the command has ended.
+		eventually(t, "found stopped", func() bool {
+			f, err := c.Find(t.Context(), "db")
+			return err == nil && f.ID == db.ID && f.InitPID == 0
+		})
 	})
 }
 
