@@ -76,16 +76,9 @@ func (b *Broker) Approve(name, reader string) ([]Waiting, error) {
 		return nil, fmt.Errorf("tree %s: %w", name, vault.ErrNotFound)
 	}
 	t := b.tree(name)
-	t.mu.Lock()
-	var approved []Waiting
-	for _, w := range t.waiting {
-		if reader == "" || reader == w.Name || strings.HasPrefix(w.Reader, reader) {
-			approved = append(approved, w)
-		}
-	}
-	t.mu.Unlock()
-	if len(approved) == 0 {
-		return nil, fmt.Errorf("approve: no reader of tree %s waits that is meant", name)
+	approved, err := t.meant(reader)
+	if err != nil {
+		return nil, err
 	}
 	for _, w := range approved {
 		// Recorded first: what cannot be recorded is not granted.
@@ -97,6 +90,24 @@ func (b *Broker) Approve(name, reader string) ([]Waiting, error) {
 	}
 	b.save(t)
 	return approved, nil
+}
+
+// meant finds the waiting readers that an operator means: all, or one by its name, its id or the beginning of that.
+func (t *tree) meant(reader string) (found []Waiting, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, w := range t.waiting {
+		if reader == "" || reader == w.Name || strings.HasPrefix(w.Reader, reader) {
+			found = append(found, w)
+		}
+	}
+	switch {
+	case len(found) == 0:
+		return nil, fmt.Errorf("approve: no reader of tree %s waits that is meant", t.name)
+	case reader != "" && slices.ContainsFunc(found, func(w Waiting) bool { return w.Reader != found[0].Reader }):
+		return nil, fmt.Errorf("approve: several readers of tree %s wait that %q can mean; give a full id", t.name, reader)
+	}
+	return found, nil
 }
 
 func (t *tree) approve(w Waiting, a Attestor) {

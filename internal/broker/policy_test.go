@@ -179,6 +179,9 @@ func TestApproval(t *testing.T) {
 	if _, err := w.Approve("web", "other"); err == nil {
 		t.Error("somebody who does not wait was approved")
 	}
+	if _, err := w.Approve("web", "0"); err == nil { // both ids begin so
+		t.Error("one beginning approved two containers")
+	}
 	got, err := w.Approve("web", "web")
 	if err != nil || len(got) != 1 || got[0].Reader != w.subject(web).Container {
 		t.Fatalf("approved %+v, %v", got, err)
