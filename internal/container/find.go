@@ -20,8 +20,10 @@ var fullID = regexp.MustCompile(`^[0-9a-f]{64}$`)
 // said so. What is found while another runtime is down is returned: an id is unique, and whether the other has a
 // container of the same name nobody can say.
 //
-// It is for people's questions. A decision takes the id that the kernel tells, and Inspect.
+// It takes at most callTimeout, and is for people's questions. A decision takes the id that the kernel tells, and Inspect.
 func (c *Cache) Find(ctx context.Context, nameOrID string) (*identity.Facts, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	id, err := c.resolve(ctx, nameOrID)
 	if err != nil {
 		return nil, fmt.Errorf("find container %q: %w", nameOrID, err)

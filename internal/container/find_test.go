@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -98,5 +99,20 @@ func TestFindOverOneSocketTwice(t *testing.T) {
 	f.put(idA, running(idA, "web"))
 	if got, err := over(t, f, f).Find(context.Background(), "web"); err != nil || got.ID != idA {
 		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+// The list and the question after it share one limit.
+func TestFindIsBounded(t *testing.T) {
+	f := newFakeDocker(t)
+	f.put(idA, running(idA, "web"))
+	list, inspect := make(chan struct{}), make(chan struct{})
+	defer close(inspect)
+	f.holdInspect(list)
+	time.AfterFunc(1500*time.Millisecond, func() { f.holdInspect(inspect); close(list) })
+	start := time.Now()
+	_, err := over(t, f).Find(context.Background(), "web")
+	if took := time.Since(start); !errors.Is(err, context.DeadlineExceeded) || f.inspects.Load() != 1 || took > 3*time.Second {
+		t.Errorf("got %v after %v", err, took)
 	}
 }
