@@ -53,6 +53,8 @@ func RequirePodman(t testing.TB) {
 //   - Locks in shared memory are those of every Podman of root on the machine,
 //     and a new one with an empty temporary directory wipes them.
 //   - Events in the journal would need one.
+//   - The processes behind an exec stay for five minutes after its end, for
+//     whoever asks how it ended; "docker exec" asks at once.
 const podmanConf = `[containers]
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
 netns = "none"
@@ -61,6 +63,7 @@ log_driver = "k8s-file"
 runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
+exit_command_delay = 10
 lock_type = "file"
 tmp_dir = "ROOT/tmp"
 volume_path = "ROOT/volumes"

@@ -54,8 +54,9 @@ for dir in "$root"/data/vfs-containers/*/; do
   dir=${dir%/}
   runc delete --force "${dir##*/}" 2>/dev/null
 done
-wait_gone conmon 50
-wait_gone podman 50 # conmon's last call
+# Those of containers end by themselves; those of an exec may linger.
+wait_gone conmon 10
+wait_gone podman 10 # conmon's last call
 wait_gone '*' 0 || {
   for program in podman conmon runc; do
     # shellcheck disable=SC2046
