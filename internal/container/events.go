@@ -19,7 +19,9 @@ var followed = []events.Action{
 // Events calls changed with the id of every container that starts, dies, is renamed or removed, and ready once the
 // stream is up. It returns when the stream ends.
 func (d *Docker) Events(ctx context.Context, ready func(), changed func(id string)) error {
-	d.forgetEngine()
+	if err := d.greet(ctx); err != nil {
+		return err
+	}
 	args := filters.NewArgs(filters.Arg("type", string(events.ContainerEventType)))
 	for _, e := range followed {
 		args.Add("event", string(e))
@@ -27,9 +29,6 @@ func (d *Docker) Events(ctx context.Context, ready func(), changed func(id strin
 	// The runtime answers the request before it takes note of events for it. Those of the moments between are sent
 	// after all when it is asked for events from before; what comes twice only drops an entry twice.
 	since := strconv.FormatInt(time.Now().Add(-time.Second).Unix(), 10)
-	if _, err := d.Ping(ctx); err != nil {
-		return err
-	}
 	msgs, errs := d.api.Events(ctx, events.ListOptions{Since: since, Filters: args})
 	select {
 	case err := <-errs: // there is no stream
@@ -47,4 +46,14 @@ func (d *Docker) Events(ctx context.Context, ready func(), changed func(id strin
 			return ctx.Err()
 		}
 	}
+}
+
+// greet asks who serves the socket now, before a stream begins. It has to be a question that settles the API's version:
+// the client reads that version for a stream without a lock, while another question may be settling it.
+func (d *Docker) greet(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	d.forgetEngine()
+	_, err := d.engineName(ctx)
+	return err
 }

@@ -217,6 +217,31 @@ func TestEventsAreAskedFromBefore(t *testing.T) {
 	}
 }
 
+// The first questions may come while the first stream begins; the race detector has to see nothing in it.
+func TestQuestionsWhileTheStreamBegins(t *testing.T) {
+	for range 20 {
+		f := newFakeDocker(t)
+		f.put(idA, running(idA, "x"))
+		c := over(t, f)
+		ctx, cancel := context.WithCancel(context.Background())
+		var all sync.WaitGroup
+		all.Go(func() { _ = c.Run(ctx) })
+		for range 4 {
+			all.Go(func() {
+				if _, err := c.Inspect(context.Background(), idA); err != nil {
+					t.Error(err)
+				}
+				if _, err := c.List(context.Background()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		<-f.streams
+		cancel()
+		all.Wait()
+	}
+}
+
 func BenchmarkInspectHot(b *testing.B) {
 	f := newFakeDocker(b)
 	f.put(idA, running(idA, "x"))
