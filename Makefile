@@ -49,7 +49,8 @@ fuzz: ## fuzz each parser for FUZZTIME (default 30s)
 		echo "== $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $${FUZZTIME:-30s} $$p; done; done
 
 e2e: ## real mounts, private dockerd, real client, real authorization server
-	$(GO) test -tags e2e -count=1 -timeout 30m -p 1 ./test/internal/runtimes ./test/e2e
+	$(GO) test -tags e2e -count=1 -timeout 30m -race ./test/internal/runtimes
+	$(GO) test -tags e2e -count=1 -timeout 30m ./test/e2e
 
 authserver: ## tests of the authorization servers that e2e uses
 	for m in authserver zitadelserver; do (cd test/$$m && $(GO) test ./...) || exit 1; done
