@@ -8,11 +8,11 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
-	"github.com/google/renameio/v2"
 
 	"github.com/claudefs/claudefs/internal/audit"
 	"github.com/claudefs/claudefs/internal/control"
 	"github.com/claudefs/claudefs/internal/logkey"
+	"github.com/claudefs/claudefs/internal/volatile"
 	"github.com/claudefs/claudefs/policy"
 )
 
@@ -76,7 +76,7 @@ func (d *Daemon) findPolicy() error {
 const InForce = "policy-in-force.yaml"
 
 func (d *Daemon) keepPolicy(p *policy.Policy) {
-	if err := renameio.WriteFile(d.inForcePath(), p.Text(), 0o600); err != nil {
+	if err := volatile.WriteFile(d.inForcePath(), p.Text(), 0o600); err != nil {
 		d.opt.Log.Warn("Policy in force is not kept for a server after a crash", logkey.Err, err)
 	}
 }

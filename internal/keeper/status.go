@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/renameio/v2"
+	"github.com/claudefs/claudefs/internal/volatile"
 )
 
 // State is what the mount does.
@@ -78,7 +78,7 @@ func (k *Keeper) write(s State) {
 	}
 	b, err := json.Marshal(&k.status)
 	if err == nil {
-		err = renameio.WriteFile(k.status.path, append(b, '\n'), 0o600)
+		err = volatile.WriteFile(k.status.path, append(b, '\n'), 0o600)
 	}
 	if err != nil {
 		k.cfg.Log.Warn("Status file is not written", "err", err)
