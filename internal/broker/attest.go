@@ -129,7 +129,19 @@ func (b *Broker) facts(ctx context.Context, s *identity.Subject) (*identity.Fact
 		return nil, errors.New("no runtime knows the container: its cgroup names none")
 	}
 	// A signal to the caller must not leave the container unknown: that would be a refusal.
-	f, err := b.cfg.Runtime.Inspect(context.WithoutCancel(ctx), s.Container)
+	ctx = context.WithoutCancel(ctx)
+	f, err := b.confirmed(ctx, s)
+	if errors.Is(err, identity.ErrDenied) {
+		// A container that was started again has another first process, and the runtime's word of that may come late.
+		b.cfg.Runtime.Forget(s.Container)
+		f, err = b.confirmed(ctx, s)
+	}
+	return f, err
+}
+
+// confirmed is what the runtime says of a container, if the kernel says the same.
+func (b *Broker) confirmed(ctx context.Context, s *identity.Subject) (*identity.Facts, error) {
+	f, err := b.cfg.Runtime.Inspect(ctx, s.Container)
 	if err != nil {
 		return nil, fmt.Errorf("ask container runtime: %w", err)
 	}

@@ -39,6 +39,7 @@ type attestor struct {
 	dead     map[uint32]bool // witnesses by pid
 	err      error           // of Resolve
 	forged   error           // of ConfirmInit
+	gone     uint32          // a first process that is no more
 	blind    error           // of Witness
 	asked    int             // calls of Resolve
 }
@@ -56,7 +57,14 @@ func (a *attestor) Resolve(_ context.Context, c identity.Caller) (*identity.Subj
 	return &out, nil
 }
 
-func (a *attestor) ConfirmInit(*identity.Subject, uint32) error { return a.forged }
+func (a *attestor) ConfirmInit(_ *identity.Subject, init uint32) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.gone == init && init != 0 {
+		return fmt.Errorf("%w: container's first process is gone", identity.ErrDenied)
+	}
+	return a.forged
+}
 
 // Witness is the process that the runtime named, else the caller.
 func (a *attestor) Witness(s *identity.Subject, init uint32) (identity.Process, error) {
@@ -78,6 +86,7 @@ func (a *attestor) end(pid uint32) {
 // engine is a container runtime.
 type engine struct {
 	facts map[string]*identity.Facts
+	late  map[string]*identity.Facts // what it says when it is asked anew
 	err   error
 }
 
@@ -90,6 +99,12 @@ func (e *engine) Inspect(ctx context.Context, id string) (*identity.Facts, error
 		return nil, identity.ErrNoContainer
 	}
 	return f, nil
+}
+
+func (e *engine) Forget(id string) {
+	if f, ok := e.late[id]; ok {
+		e.facts[id] = f
+	}
 }
 
 // recorder is the audit log.

@@ -216,6 +216,21 @@ func TestApprovalFailsClosedWithoutAudit(t *testing.T) {
 	w.denied(t, web, "web", iofs.ErrPermission, "needs an approval")
 }
 
+// A container that was just started again is not refused for what its runtime said before; one that contradicts what
+// the runtime says now is.
+func TestRestartedContainer(t *testing.T) {
+	w := newWorld(t, allow("login: deny"))
+	w.login(t, "default")
+	c := w.container("web", "web")
+	old := w.facts(c)
+	w.att.gone = old.InitPID
+	w.denied(t, c, "web", iofs.ErrPermission, "first process is gone")
+	now := *old
+	now.InitPID = 77
+	w.engine.late = map[string]*identity.Facts{old.ID: &now}
+	w.read(t, c, "web")
+}
+
 // memory outlives a broker.
 type memory map[string][]byte
 

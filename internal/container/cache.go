@@ -136,6 +136,20 @@ func (c *Cache) keep(f *identity.Facts, from *Docker, generation uint64) {
 	}
 }
 
+// freshFor is how long an answer is not asked for again whatever it is suspected of: a container that contradicts its
+// runtime on purpose must not keep the answers for others from being kept.
+const freshFor = 100 * time.Millisecond
+
+// Forget implements identity.Runtime.
+func (c *Cache) Forget(id string) {
+	c.mu.Lock()
+	e, ok := c.entries[id]
+	c.mu.Unlock()
+	if ok && time.Since(e.at) > freshFor {
+		c.drop(id)
+	}
+}
+
 func (c *Cache) drop(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

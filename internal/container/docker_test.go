@@ -463,3 +463,26 @@ func TestCacheOverSeveralRuntimes(t *testing.T) {
 		t.Errorf("the other still answers: got %q", got)
 	}
 }
+
+// What is suspected is asked for again, but not at once, and nothing else is.
+func TestCacheForgets(t *testing.T) {
+	f := newFakeDocker(t)
+	f.put(idA, running(idA, "old"))
+	c, _ := cached(t, f)
+	warm(t, c, f)
+	f.put(idA, running(idA, "new"))
+	time.Sleep(150 * time.Millisecond)
+	c.Forget(idB)
+	if s := name(t, c); s != "old" {
+		t.Errorf("another one was forgotten: %q", s)
+	}
+	c.Forget(idA)
+	if s := name(t, c); s != "new" {
+		t.Errorf("got %q", s)
+	}
+	f.put(idA, running(idA, "newer"))
+	c.Forget(idA)
+	if s := name(t, c); s != "new" {
+		t.Errorf("a fresh answer was forgotten: %q", s)
+	}
+}

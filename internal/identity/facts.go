@@ -72,4 +72,6 @@ type Runtime interface {
 	// Inspect returns ErrNoContainer for an id that it does not know. It must not be called while a LOOKUP or GETATTR
 	// waits for its answer: a runtime that starts a container resolves our paths under that container's lock.
 	Inspect(ctx context.Context, id string) (*Facts, error)
+	// Forget has the next Inspect of an id ask anew: what is remembered of it contradicts the kernel.
+	Forget(id string)
 }
