@@ -87,6 +87,9 @@ func (r *Rule) validate() error {
 	if r.Match.Host != nil && r.Allow.TTL != 0 {
 		return at(errors.New("ttl counts from a container's start; a host process has none"), "allow", "ttl")
 	}
+	if r.Match.Host != nil && r.Allow.Approval == "first-read" {
+		return at(errors.New("approval lasts as long as a container runs; a host process would need one for each command"), "allow", "approval")
+	}
 	return at(r.Allow.validate(), "allow")
 }
 

@@ -25,28 +25,29 @@ type Waiting struct {
 
 // unapproved says why a reader has to wait for an approval, "" when it has one. A reader that waits is remembered.
 func (b *Broker) unapproved(t *tree, v *verdict) string {
-	if !v.decision.Approval {
+	if !v.decision.Approval || b.approved(t, v) {
 		return ""
 	}
-	t.mu.Lock()
-	known := slices.Clone(t.approved)
-	t.mu.Unlock()
-	for _, a := range known {
-		if a.Reader == v.reader() && b.cfg.Attestor.Alive(a.Witness) {
-			return ""
-		}
-	}
-	const reason = "its first read needs an approval: claudefs tree approve "
 	var init uint32
 	if v.facts != nil {
 		init = v.facts.InitPID
 	}
 	witness, err := b.cfg.Attestor.Witness(v.subject, init)
 	if err != nil {
-		return fmt.Sprintf("%s%s, and there is no process that stands for the container: %v", reason, t.name, err)
+		return fmt.Sprintf("%s%s, and there is no process that stands for the container: %v", needsApproval, t.name, err)
 	}
 	t.wait(Waiting{Reader: v.reader(), Name: v.name(), Since: time.Now().UTC(), Witness: witness})
-	return reason + t.name
+	return needsApproval + t.name
+}
+
+const needsApproval = "its first read needs an approval: claudefs tree approve "
+
+// approved reports whether the reader has an approval.
+func (b *Broker) approved(t *tree, v *verdict) bool {
+	t.mu.Lock()
+	known := slices.Clone(t.approved)
+	t.mu.Unlock()
+	return slices.ContainsFunc(known, func(a Waiting) bool { return a.Reader == v.reader() && b.cfg.Attestor.Alive(a.Witness) })
 }
 
 func (v *verdict) name() string {

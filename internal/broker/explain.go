@@ -92,8 +92,8 @@ func (e *Explanation) refuse(reason string) {
 // wouldRefuse looks at what comes after the policy's yes, without taking anything.
 func (b *Broker) wouldRefuse(v *verdict, name string, e *Explanation) string {
 	t := b.tree(name)
-	if v.decision.Approval {
-		e.Notes = append(e.Notes, "its first read needs an approval: claudefs tree approve "+name)
+	if v.decision.Approval && !b.approved(t, v) {
+		return needsApproval + name
 	}
 	if v.decision.Credential == policy.CredentialNone {
 		return "rule " + v.decision.Rule + " gives no credential"

@@ -189,6 +189,12 @@ func TestApproval(t *testing.T) {
 	if e := w.log.last(t); e.Action != audit.ActionApprove || e.Container != w.subject(web).Container || e.Tree != "web" {
 		t.Errorf("record: %+v", e)
 	}
+	if e := w.Explain(t.Context(), web, "web"); !e.Allowed {
+		t.Errorf("explained: %+v", e)
+	}
+	if e := w.Explain(t.Context(), api, "web"); e.Allowed || e.Reason != reason {
+		t.Errorf("explained: %+v", e)
+	}
 	w.read(t, web, "web")
 	w.log.since()
 	w.denied(t, api, "web", iofs.ErrPermission, reason)
