@@ -12,6 +12,7 @@ type Action string
 // The actions.
 const (
 	ActionStart    Action = "start"    // the daemon began to serve
+	ActionTakeOver Action = "takeover" // a server went on with the mount of the one before it
 	ActionStop     Action = "stop"     // the daemon ended
 	ActionEnter    Action = "enter"    // a tree's name, or a state file, was asked for by somebody who may not
 	ActionRead     Action = "read"     // a credential was asked for
@@ -77,7 +78,7 @@ func (e *Event) Describe(c identity.Caller, s *identity.Subject, f *identity.Fac
 // cause at will is not, or one of them could slow all the others down.
 func (e *Event) durable() bool {
 	switch e.Action {
-	case ActionEnter, ActionRead, ActionRefresh, ActionWrite, ActionAbsorb, ActionLogout:
+	case ActionTakeOver, ActionEnter, ActionRead, ActionRefresh, ActionWrite, ActionAbsorb, ActionLogout:
 		return false
 	}
 	return e.Outcome == Allowed

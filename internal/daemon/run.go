@@ -129,10 +129,11 @@ func (d *Daemon) serve(ctx context.Context, server *control.Server, notice strin
 
 func (d *Daemon) recordStart(tookOver bool) error {
 	reason := fmt.Sprintf("policy %s, version %s", d.opt.PolicyName, version.Version)
+	action := audit.ActionStart
 	if tookOver {
-		reason += ", took the mount over"
+		action = audit.ActionTakeOver // containers wait: not for the disk too
 	}
-	return d.audit.Record(audit.Event{Action: audit.ActionStart, Outcome: audit.Allowed, Reason: reason})
+	return d.audit.Record(audit.Event{Action: action, Outcome: audit.Allowed, Reason: reason})
 }
 
 // recordEnd ends the service: for good, or for the next server, which finds no request half-done.
