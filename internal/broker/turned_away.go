@@ -15,12 +15,12 @@ const (
 	maxTurnedAway = 4096
 )
 
-// refusal is a refusal that is recorded once in a while.
+// refusal is what is recorded once in a while, with the reason that it had then: reasons name processes, so that there
+// could be any number of them.
 type refusal struct {
 	container string
 	uid       uint32
 	tree      string
-	reason    string
 }
 
 // refusals are when each was recorded last.
@@ -50,14 +50,14 @@ func (b *Broker) turnedAway(c identity.Caller, s *identity.Subject, name string,
 	if s != nil && s.HostRoot && !s.Host && isRuntime(c) {
 		return // a runtime that looks at what it mounts
 	}
-	k := refusal{uid: c.UID, tree: name, reason: reason.Error()}
+	k := refusal{uid: c.UID, tree: name}
 	if s != nil {
 		k.container = s.Container
 	}
 	if !b.refusals.fresh(k) {
 		return
 	}
-	e := audit.Event{Action: audit.ActionEnter, Outcome: audit.Denied, Tree: name, Reason: k.reason}
+	e := audit.Event{Action: audit.ActionEnter, Outcome: audit.Denied, Tree: name, Reason: reason.Error()}
 	e.Describe(c, s, nil)
 	_ = b.cfg.Audit.Record(e)
 }
