@@ -167,7 +167,7 @@ var rotating = refreshtest.Config{Lifetime: 10 * time.Second, RevokeFamily: true
 func TestServerKills(t *testing.T) {
 	h := newHost(t, hostOptions{policy: "shared", server: rotating})
 	h.login("default", false)
-	n := times(t, "KILLS", 200)
+	n := times(t, "KILLS", 100)
 	h.underLoad(func() {
 		for range n {
 			time.Sleep(time.Duration(20+rand.IntN(200)) * time.Millisecond)
