@@ -66,7 +66,10 @@ func (n *stateNode) preserve() {
 // others, which an earlier process opened and nobody used since.
 func (n *stateNode) relinquish() {
 	c := n.tree.cfg
-	if c.Orphans != nil && c.Ledger.OpenFiles(c.Ledger.Find(n.key())) == 0 {
+	if c.Orphans == nil || c.Ledger == nil { // nobody follows this server
+		return
+	}
+	if c.Ledger.OpenFiles(c.Ledger.Find(n.key())) == 0 {
 		c.Orphans.Drop(orphanName(n.key()))
 	}
 }

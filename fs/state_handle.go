@@ -83,13 +83,17 @@ func (h *stateHandle) Fsync(ctx context.Context, flags uint32) syscall.Errno {
 
 // Release implements fs.FileReleaser.
 func (h *stateHandle) Release(ctx context.Context) syscall.Errno {
-	h.node.mu.Lock()
-	h.node.handles = slices.DeleteFunc(h.node.handles, func(o *stateHandle) bool { return o == h })
-	if len(h.node.handles) == 0 {
-		h.node.relinquish()
-	}
-	h.node.mu.Unlock()
+	h.node.closed(h)
 	return h.file.Release(ctx)
+}
+
+func (n *stateNode) closed(h *stateHandle) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.handles = slices.DeleteFunc(n.handles, func(o *stateHandle) bool { return o == h })
+	if len(n.handles) == 0 {
+		n.relinquish()
+	}
 }
 
 // Getattr implements fs.FileGetattrer.

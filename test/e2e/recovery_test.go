@@ -501,3 +501,22 @@ func countSecrets(b []byte, secrets []string) (n int) {
 	}
 	return n
 }
+
+// Without a keeper the mount serves as well, only not beyond its process: files are opened and closed again and again.
+func TestWithoutKeeper(t *testing.T) {
+	h := newHost(t, hostOptions{policy: "shared", args: []string{"--keeper", "none"}})
+	h.login("default", false)
+	b := docker.RunContainer(t, dockertest.RunConfig{Image: image, Mounts: []string{h.tree("web")}})
+	const script = "cd /claude; for i in 1 2 3 4 5; do echo $i >>f; cat f >/dev/null || exit 1; done; exec 3<f; rm f; cat <&3"
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if out, errText, code := b.Exec(ctx, "root", "sh", "-c", script); code != 0 || out != "1\n2\n3\n4\n5\n" {
+		t.Errorf("exit %d: %q %s", code, out, errText)
+	}
+	if out, errText, code := b.Exec(ctx, "root", cat...); code != 0 {
+		t.Errorf("credential: exit %d: %s %s", code, out, errText)
+	}
+	if log := h.log.String(); strings.Contains(log, "panicked") {
+		t.Errorf("the log says:\n%s", log)
+	}
+}
