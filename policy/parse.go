@@ -43,13 +43,21 @@ func Text(nameOrFile string) ([]byte, error) {
 // Parse checks a policy. name is for messages, which carry line, column and the offending line.
 func Parse(name string, b []byte) (*Policy, error) {
 	var p Policy
-	if err := strictyaml.Decode(name, b, &p, true); err != nil {
-		return nil, mistake{err}
-	}
-	var bad *invalid
-	if err := p.validate(); errors.As(err, &bad) {
-		return nil, mistake{strictyaml.Refuse(name, b, bad.path, bad.err)}
+	if err := read(name, b, &p); err != nil {
+		return nil, err
 	}
 	p.text = slices.Clone(b)
 	return &p, nil
+}
+
+// read decodes and validates. Errors are ErrSyntax and show the place.
+func read(name string, b []byte, out interface{ validate() error }) error {
+	if err := strictyaml.Decode(name, b, out, true); err != nil {
+		return mistake{err}
+	}
+	var bad *invalid
+	if err := out.validate(); errors.As(err, &bad) {
+		return mistake{strictyaml.Refuse(name, b, bad.path, bad.err)}
+	}
+	return nil
 }

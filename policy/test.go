@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/claudefs/claudefs/internal/identity"
-	"github.com/claudefs/claudefs/internal/strictyaml"
 )
 
 // Test is a question to a policy and what it has to answer. Files can have tests of their own: one whose tests fail is
@@ -76,18 +75,17 @@ type tests struct {
 // ParseTests checks a file that holds tests alone. name is for messages.
 func ParseTests(name string, b []byte) ([]Test, error) {
 	var f tests
-	if err := strictyaml.Decode(name, b, &f, true); err != nil {
-		return nil, mistake{err}
-	}
-	err := at(validateTests(f.Tests), "tests")
-	if f.Version != 1 {
-		err = at(fmt.Errorf("version: want 1, found %d; this claudefs knows no other", f.Version), "version")
-	}
-	var bad *invalid
-	if errors.As(err, &bad) {
-		return nil, mistake{strictyaml.Refuse(name, b, bad.path, bad.err)}
+	if err := read(name, b, &f); err != nil {
+		return nil, err
 	}
 	return f.Tests, nil
+}
+
+func (f *tests) validate() error {
+	if err := validateVersion(f.Version); err != nil {
+		return err
+	}
+	return at(validateTests(f.Tests), "tests")
 }
 
 func validateTests(list []Test) error {
@@ -140,7 +138,8 @@ func (t *Test) when() (time.Time, error) {
 // Run asks the policy.
 func (t *Test) Run(p *Policy) Result {
 	d := p.Decide(t.request())
-	return Result{Name: t.Name, Ok: t.Want.missed(d) == "", Problem: t.Want.missed(d), Allowed: d.Allowed, Rule: d.Rule, Reason: d.Reason}
+	problem := t.Want.missed(d)
+	return Result{Name: t.Name, Ok: problem == "", Problem: problem, Allowed: d.Allowed, Rule: d.Rule, Reason: d.Reason}
 }
 
 var errTestDown = errors.New("the runtime is down")

@@ -40,8 +40,8 @@ func at(err error, path ...any) error {
 }
 
 func (p *Policy) validate() error {
-	if p.Version != 1 {
-		return at(fmt.Errorf("version: want 1, found %d; this claudefs knows no other", p.Version), "version")
+	if err := validateVersion(p.Version); err != nil {
+		return err
 	}
 	if len(p.Rules) == 0 {
 		return at(errors.New("rules: none given; a policy without rules denies everything"), "rules")
@@ -58,6 +58,13 @@ func (p *Policy) validate() error {
 		names[r.Name] = true
 	}
 	return at(validateTests(p.Tests), "tests")
+}
+
+func validateVersion(v int) error {
+	if v != 1 {
+		return at(fmt.Errorf("version: want 1, found %d; this claudefs knows no other", v), "version")
+	}
+	return nil
 }
 
 // printable keeps what ends in logs and on terminals to one line without control characters.

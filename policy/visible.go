@@ -22,20 +22,11 @@ func (p *Policy) Visible(tree string) bool {
 	return false
 }
 
-// Ephemeral reports whether the tree's state files end with its containers: they belong to all who use the tree, so the
-// first rule decides that allows it to any container, or else to a host process.
+// Ephemeral reports whether the tree's state files end with its containers. They belong to all who use the tree, so it is
+// a matter of the tree's name, as what Expected says is.
 func (p *Policy) Ephemeral(tree string) bool {
-	var found *Allow
-	for _, r := range p.about(tree) {
-		switch {
-		case r.Allow == nil:
-		case r.Match.Host == nil:
-			return r.Allow.State == StateEphemeral
-		case found == nil:
-			found = r.Allow
-		}
-	}
-	return found != nil && found.State == StateEphemeral
+	a := p.expected(tree)
+	return a != nil && a.State == StateEphemeral
 }
 
 // HostMay reports whether some rule lets a host process of that uid read the tree, whatever program it runs and
@@ -58,25 +49,30 @@ func (p *Policy) HostMay(tree string, uid uint32) bool {
 // alone; for a tree that only host processes may have, theirs. It serves attributes before the first reader is known,
 // never content. ok is false when nobody would be shown a credential.
 func (p *Policy) Expected(tree string) (level Level, account string, ok bool) {
+	a := p.expected(tree)
+	if a == nil {
+		return "", "", false
+	}
+	return a.Level, expectedAccount(a.Account, tree), a.Credential != CredentialNone
+}
+
+// expected is the first allow that a container may come to, else the first for host processes, else nil.
+func (p *Policy) expected(tree string) *Allow {
 	var found *Allow
 	containers := true // whether a container may still come to the rule at hand
-	for i := range p.Rules {
-		r := &p.Rules[i]
+	for _, r := range p.about(tree) {
 		host := r.Match.Host != nil
 		switch {
-		case !r.Match.names(tree) || !host && !containers:
+		case !host && !containers:
 		case r.Allow != nil && !host:
-			return r.Allow.Level, expectedAccount(r.Allow.Account, tree), r.Allow.Credential != CredentialNone
+			return r.Allow
 		case r.Allow != nil && found == nil:
 			found = r.Allow
 		case !host && r.Match.anyContainer():
 			containers = false
 		}
 	}
-	if found == nil {
-		return "", "", false
-	}
-	return found.Level, expectedAccount(found.Account, tree), found.Credential != CredentialNone
+	return found
 }
 
 func expectedAccount(account, tree string) string {

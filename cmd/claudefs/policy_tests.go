@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -44,7 +45,7 @@ when one differs. A policy whose own tests fail is not put in force.`,
 	return cmd
 }
 
-var errTestsFailed = fmt.Errorf("test policy: it does not answer as its tests want")
+var errTestsFailed = errors.New("test policy: it does not answer as its tests want")
 
 func runPolicyTests(name string, beside []string) (*testReport, error) {
 	text, err := policy.Text(name)

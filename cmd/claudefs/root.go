@@ -58,30 +58,14 @@ func flagsFromEnv(cmd *cobra.Command, e *env) error {
 	return err
 }
 
-// exactly wants n arguments and calls anything else a usage error.
-func exactly(n int) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if err := cobra.ExactArgs(n)(cmd, args); err != nil {
-			return usageError{fmt.Errorf("%w; usage: %s", err, cmd.UseLine())}
-		}
-		return nil
-	}
-}
+func exactly(n int) cobra.PositionalArgs { return counted(cobra.ExactArgs(n)) }
+func atLeast(n int) cobra.PositionalArgs { return counted(cobra.MinimumNArgs(n)) }
+func atMost(n int) cobra.PositionalArgs  { return counted(cobra.MaximumNArgs(n)) }
 
-// atLeast is cobra.MinimumNArgs as a usage error.
-func atLeast(n int) cobra.PositionalArgs {
+// counted makes a usage error of a wrong number of arguments.
+func counted(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if err := cobra.MinimumNArgs(n)(cmd, args); err != nil {
-			return usageError{fmt.Errorf("%w; usage: %s", err, cmd.UseLine())}
-		}
-		return nil
-	}
-}
-
-// atMost wants at most n arguments.
-func atMost(n int) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if err := cobra.MaximumNArgs(n)(cmd, args); err != nil {
+		if err := check(cmd, args); err != nil {
 			return usageError{fmt.Errorf("%w; usage: %s", err, cmd.UseLine())}
 		}
 		return nil

@@ -28,11 +28,7 @@ func (b *Broker) unapproved(t *tree, v *verdict) string {
 	if !v.decision.Approval || b.approved(t, v) {
 		return ""
 	}
-	var init uint32
-	if v.facts != nil {
-		init = v.facts.InitPID
-	}
-	witness, err := b.cfg.Attestor.Witness(v.subject, init)
+	witness, err := b.cfg.Attestor.Witness(v.subject, firstProcess(v.facts))
 	if err != nil {
 		return fmt.Sprintf("%s%s, and there is no process that stands for the container: %v", needsApproval, t.name, err)
 	}

@@ -106,11 +106,7 @@ func (b *Broker) started(v *verdict) (time.Time, error) {
 	if v.facts != nil && !v.facts.Started.IsZero() {
 		return v.facts.Started, nil
 	}
-	var init uint32
-	if v.facts != nil {
-		init = v.facts.InitPID
-	}
-	witness, err := b.cfg.Attestor.Witness(v.subject, init)
+	witness, err := b.cfg.Attestor.Witness(v.subject, firstProcess(v.facts))
 	if err != nil {
 		return time.Time{}, err
 	}

@@ -24,11 +24,7 @@ func (t *tree) take(s *identity.Subject, f *identity.Facts, a Attestor) string {
 	if reason := t.foreign(s, a); reason != "" {
 		return reason
 	}
-	var init uint32
-	if f != nil {
-		init = f.InitPID
-	}
-	witness, err := a.Witness(s, init)
+	witness, err := a.Witness(s, firstProcess(f))
 	if err != nil {
 		return fmt.Sprintf("isolated tree needs a process that stands for the container: %v", err)
 	}
@@ -39,6 +35,14 @@ func (t *tree) take(s *identity.Subject, f *identity.Facts, a Attestor) string {
 	}
 	t.claim, t.changed = &claim{container: s.Container, witness: witness}, true
 	return ""
+}
+
+// firstProcess is the one that a runtime names, 0 without its word.
+func firstProcess(f *identity.Facts) uint32 {
+	if f == nil {
+		return 0
+	}
+	return f.InitPID
 }
 
 // foreign says that the tree belongs to another container which runs, "" when it does not.

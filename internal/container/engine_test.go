@@ -3,6 +3,7 @@ package container_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/claudefs/claudefs/internal/identity"
@@ -95,7 +96,7 @@ func TestPrivileged(t *testing.T) {
 		o := running(idA, "x")
 		o["HostConfig"] = object{"Privileged": want, "CapAdd": []string{"SYS_ADMIN"}}
 		f.put(idA, o)
-		if got, err := docker(t, f.host).Inspect(context.Background(), idA); err != nil || got.Privileged != want {
+		if got, err := docker(t, f.host).Inspect(context.Background(), idA); err != nil || slices.Contains(got.Powers, "privileged") != want {
 			t.Errorf("got %+v, %v, want %v", got, err, want)
 		}
 	}

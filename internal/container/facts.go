@@ -17,7 +17,7 @@ func factsOf(c *container.InspectResponse, img *imageFacts, engine string) *iden
 	f := &identity.Facts{
 		ID: c.ID, Name: strings.TrimPrefix(c.Name, "/"), Image: c.Config.Image, ImageID: c.Image,
 		Digests: digests(img.digests), Runtime: engine, User: c.Config.User, Started: started(c.State.StartedAt),
-		Privileged: c.HostConfig.Privileged, Labels: operatorLabels(c.Config.Labels, img.labels),
+		Labels:  operatorLabels(c.Config.Labels, img.labels),
 		InitPID: uint32(max(c.State.Pid, 0)), Powers: powers(c),
 	}
 	// Runtimes write the image's user into the container when it is made. One that does not means it all the same.

@@ -24,8 +24,6 @@ type Facts struct {
 	User string
 	// Started is when the container was last started; zero when the runtime does not say.
 	Started time.Time
-	// Privileged is the runtime's --privileged; Powers has it too.
-	Privileged bool
 	// Labels are those that the operator set: labels that come with the image are left out, since whoever builds an
 	// image chooses them.
 	Labels map[string]string
