@@ -18,4 +18,7 @@ func (b *budget) take(n int) bool {
 	return true
 }
 
+// owe reserves n bytes whether there is room or not: an earlier server had reserved them.
+func (b *budget) owe(n int) { b.held.Add(int64(n)) }
+
 func (b *budget) give(n int) { b.held.Add(-int64(n)) }

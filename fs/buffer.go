@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"strconv"
 	"sync"
 	"syscall"
 
@@ -23,7 +24,8 @@ type buffer struct {
 	mu     sync.Mutex
 	data   []byte
 	dirty  bool
-	closed bool // wiped for good: its name or its handle is gone
+	change uint64 // another number after each write, of all buffers there ever were
+	closed bool   // wiped for good: its name or its handle is gone
 }
 
 func (b *buffer) write(data []byte, off int64) (uint32, syscall.Errno) {
@@ -38,7 +40,7 @@ func (b *buffer) write(data []byte, off int64) (uint32, syscall.Errno) {
 	}
 	b.resize(max(end, int64(len(b.data))))
 	copy(b.data[off:], data)
-	b.dirty = true
+	b.changed()
 	if e := b.save(); e != 0 {
 		return 0, e
 	}
@@ -55,7 +57,7 @@ func (b *buffer) truncate(size uint64) syscall.Errno {
 		return syscall.EFBIG
 	}
 	b.resize(int64(size))
-	b.dirty = true
+	b.changed()
 	return b.save()
 }
 
@@ -110,23 +112,43 @@ func (b *buffer) size() uint64 {
 	return uint64(len(b.data))
 }
 
-// content returns a copy.
-func (b *buffer) content() []byte {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return append([]byte(nil), b.data...)
+// changed notes that there is something to publish; b.mu is held.
+func (b *buffer) changed() {
+	b.change++
+	b.dirty = true
 }
 
-// taken returns a copy of what was written since the last call, whole, and whether anything was. In sealed memory it
-// stays to be published: a server that dies before the answer has the next one publish it again.
-func (b *buffer) taken() (content []byte, dirty bool) {
+// whole returns a copy and what names it.
+func (b *buffer) whole() (id string, content []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	return changeID(b.change), append([]byte(nil), b.data...)
+}
+
+// changeID is how a change is named to whoever publishes it.
+func changeID(change uint64) string { return strconv.FormatUint(change, 16) }
+
+// published passes what was written since it was last called to do, whole. A server that dies before the note of it is
+// in sealed memory has the next one do it again, under the same id.
+func (b *buffer) published(do func(id string, content []byte) error) error {
+	b.mu.Lock()
 	if !b.dirty {
-		return nil, false
+		b.mu.Unlock()
+		return nil
 	}
 	b.dirty = false
-	return append([]byte(nil), b.data...), true
+	b.mu.Unlock()
+	id, content := b.whole()
+	defer clear(content)
+	if err := do(id, content); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed {
+		b.save() // failing that, the next server publishes it again, which changes nothing
+	}
+	return nil
 }
 
 func (b *buffer) wipe() {

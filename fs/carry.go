@@ -1,8 +1,11 @@
 package fs
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	iofs "io/fs"
 	"math/rand/v2"
 
 	"github.com/claudefs/claudefs/internal/identity"
@@ -36,11 +39,14 @@ func (c *Config) withObject(flags uint32, object uint64) uint32 {
 func (c *Config) tidy() {
 	held := map[uint64]bool{}
 	c.Ledger.Handles(func(_ uint64, h ledger.Handle, _ uint64) { held[uint64(h.Object)] = true })
-	for _, k := range []sealed.Kind{sealed.KindSnapshot, sealed.KindChange} {
-		for _, id := range c.Sealed.IDs(k) {
-			if !held[id] {
-				c.Sealed.Delete(k, id)
-			}
+	for _, id := range c.Sealed.IDs(sealed.KindSnapshot) {
+		if !held[id] {
+			c.Sealed.Delete(sealed.KindSnapshot, id)
+		}
+	}
+	for _, id := range c.Sealed.IDs(sealed.KindChange) {
+		if !held[id] {
+			c.settle(id)
 		}
 	}
 	for _, name := range c.Orphans.Names() {
@@ -59,11 +65,31 @@ func (c *Config) tidy() {
 func (c *Config) closed(h ledger.Handle, n *ledger.Node) {
 	if h.Object != 0 {
 		c.Sealed.Delete(sealed.KindSnapshot, uint64(h.Object))
-		c.Sealed.Delete(sealed.KindChange, uint64(h.Object))
+		c.settle(uint64(h.Object))
 	}
 	if c.Ledger.OpenFiles(n.ID) == 0 {
 		c.Orphans.Drop(orphanName(n.Key))
 	}
+}
+
+// settle ends a change that nobody has open any more. Its writer was told that the close failed, or was never told; what
+// it wrote may be a login, so it is published all the same. What cannot be published now is left for the next server.
+func (c *Config) settle(object uint64) {
+	meta, content, ok := c.kept(sealed.KindChange, object)
+	defer clear(content)
+	if ok && meta.Dirty {
+		change, err := c.Credentials.Redeem(meta.Tree, meta.Ticket)
+		if err == nil {
+			err = change.Publish(context.Background(), changeID(meta.Change), content)
+		}
+		switch {
+		case err == nil, errors.Is(err, iofs.ErrPermission):
+		default:
+			c.Log.Warn("Written credential file is not published yet", "tree", meta.Tree, "err", err)
+			return
+		}
+	}
+	c.Sealed.Delete(sealed.KindChange, object)
 }
 
 // carried describes a draft, a change or a lock in sealed memory.
@@ -76,6 +102,7 @@ type carried struct {
 	MTime  int64           `json:"mtime,omitempty"` // unix nanoseconds
 	Ticket []byte          `json:"ticket,omitempty"`
 	Dirty  bool            `json:"dirty,omitempty"`
+	Change uint64          `json:"change,omitempty"`
 }
 
 // keep stores it with its content.

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"math/rand/v2"
 	"syscall"
 
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
@@ -59,13 +60,13 @@ var (
 
 func newChangeHandle(t *treeNode, change Change) *changeHandle {
 	h := &changeHandle{tree: t, change: change}
-	h.buf = buffer{cfg: t.cfg, kind: sealed.KindChange, object: t.cfg.Sealed.NewID(), meta: h.meta}
+	h.buf = buffer{cfg: t.cfg, kind: sealed.KindChange, object: t.cfg.Sealed.NewID(), meta: h.meta, change: rand.Uint64()}
 	return h
 }
 
 func (h *changeHandle) meta() (carried, error) {
 	ticket, err := h.change.Ticket()
-	return carried{Tree: h.tree.name, Ticket: ticket, Dirty: h.buf.dirty}, err
+	return carried{Tree: h.tree.name, Ticket: ticket, Dirty: h.buf.dirty, Change: h.buf.change}, err
 }
 
 // Write implements fs.FileWriter.
@@ -81,12 +82,7 @@ func (h *changeHandle) Read(_ context.Context, dest []byte, off int64) (fuse.Rea
 // Flush implements fs.FileFlusher: close publishes, and its error is the writer's answer. FLUSH of a dying process
 // has no caller that could be attested, which is why Open was asked.
 func (h *changeHandle) Flush(ctx context.Context) syscall.Errno {
-	content, dirty := h.buf.taken()
-	if !dirty {
-		return 0
-	}
-	defer clear(content)
-	return errno(h.change.Publish(ctx, content))
+	return errno(h.buf.published(func(id string, content []byte) error { return h.change.Publish(ctx, id, content) }))
 }
 
 // Fsync implements fs.FileFsyncer. Nothing is published half-way.

@@ -169,9 +169,10 @@ func (t *treeNode) openChange(ctx context.Context, flags uint32) (fusefs.FileHan
 func (t *treeNode) reopenCredential(object uint64, flags uint32) (fusefs.FileHandle, uint32, syscall.Errno) {
 	if flags&syscall.O_ACCMODE == syscall.O_RDONLY {
 		size := t.cfg.Sealed.Size(sealed.KindSnapshot, object)
-		if size == 0 || !t.memory.take(size) {
+		if size == 0 {
 			return nil, 0, syscall.ESTALE
 		}
+		t.memory.owe(size)
 		return &snapshotHandle{tree: t, object: object, size: size}, fuse.FOPEN_DIRECT_IO, 0
 	}
 	meta, content, ok := t.cfg.kept(sealed.KindChange, object)
@@ -179,12 +180,13 @@ func (t *treeNode) reopenCredential(object uint64, flags uint32) (fusefs.FileHan
 		return nil, 0, syscall.ESTALE
 	}
 	change, err := t.cfg.Credentials.Redeem(t.name, meta.Ticket)
-	if err != nil || !t.memory.take(maxDraft) {
+	if err != nil {
 		clear(content)
 		return nil, 0, syscall.ESTALE
 	}
+	t.memory.owe(maxDraft)
 	h := newChangeHandle(t, change)
-	h.buf.object, h.buf.data, h.buf.dirty = object, content, meta.Dirty
+	h.buf.object, h.buf.data, h.buf.dirty, h.buf.change = object, content, meta.Dirty, meta.Change
 	return h, fuse.FOPEN_DIRECT_IO, 0
 }
 

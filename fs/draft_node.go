@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"math/rand/v2"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -34,13 +35,14 @@ const draftGen = 1
 func newDraft(t *treeNode, name string, owner identity.Caller, mode uint32) *draftNode {
 	d := &draftNode{tree: t, owner: owner, mode: mode & 0o777, mtime: time.Now(), ino: freshIno()}
 	d.name.Store(&name)
-	d.buf = buffer{cfg: t.cfg, kind: sealed.KindDraft, object: t.cfg.Sealed.NewID(), meta: d.meta}
+	d.buf = buffer{cfg: t.cfg, kind: sealed.KindDraft, object: t.cfg.Sealed.NewID(), meta: d.meta, change: rand.Uint64()}
 	return d
 }
 
 func (d *draftNode) meta() (carried, error) {
 	return carried{
 		Tree: d.tree.name, Name: *d.name.Load(), Ino: d.ino, Owner: d.owner, Mode: d.mode, MTime: d.mtime.UnixNano(),
+		Change: d.buf.change,
 	}, nil
 }
 
@@ -48,12 +50,14 @@ func (d *draftNode) meta() (carried, error) {
 func (t *treeNode) restoreDrafts(ctx context.Context) {
 	for _, id := range t.cfg.Sealed.IDs(sealed.KindDraft) {
 		m, content, ok := t.cfg.kept(sealed.KindDraft, id)
-		if !ok || m.Tree != t.name || !t.memory.take(maxDraft) {
+		if !ok || m.Tree != t.name {
 			clear(content)
 			continue
 		}
+		t.memory.owe(maxDraft)
 		d := newDraft(t, m.Name, m.Owner, m.Mode)
 		d.ino, d.mtime, d.buf.object, d.buf.data = m.Ino, time.Unix(0, m.MTime), id, content
+		d.buf.change = m.Change
 		t.register(ctx, d, m.Name)
 	}
 }
@@ -220,9 +224,9 @@ func (t *treeNode) renameDraft(ctx context.Context, d *draftNode, name, newName 
 	if newName != credentialName {
 		return t.rename(ctx, d, name, newName)
 	}
-	content := d.buf.content()
+	id, content := d.buf.whole()
 	defer clear(content)
-	if err := change.Publish(ctx, content); err != nil {
+	if err := change.Publish(ctx, id, content); err != nil {
 		return errno(err)
 	}
 	t.forget(name, d)

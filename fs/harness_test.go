@@ -105,7 +105,7 @@ func (s *fileSource) Write(_ context.Context, c identity.Caller, tree string) (f
 	return s, nil
 }
 
-func (s *fileSource) Publish(_ context.Context, content []byte) error {
+func (s *fileSource) Publish(_ context.Context, _ string, content []byte) error {
 	s.note("publish %q", content)
 	if strings.Contains(string(content), "garbage") {
 		return iofs.ErrPermission

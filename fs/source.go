@@ -48,8 +48,9 @@ type Credentials interface {
 
 // Change is a permitted change to a tree's credential file.
 type Change interface {
-	// Publish takes a whole new file. fs.ErrPermission when it is refused.
-	Publish(ctx context.Context, content []byte) error
+	// Publish takes a whole new file. fs.ErrPermission when it is refused. id names this writing: published again under
+	// the same one, by a server that cannot know that it was, it changes nothing.
+	Publish(ctx context.Context, id string, content []byte) error
 	// Remove takes the file away, for this tree alone.
 	Remove(ctx context.Context) error
 	// Ticket is what another server needs to go on with the change. It is kept in sealed memory only.

@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// credentialVersion is the format written into a credential record; a higher one is refused with ErrNewer.
-const credentialVersion = 1
+// credentialVersion is the format of a credential record; a higher one is refused with ErrNewer. Version 2 has an
+// origin; what has none is written as version 1, which earlier programs read.
+const credentialVersion = 2
 
 // storedCredential is the plaintext of a credential record. Times are unix milliseconds, 0 for none.
 type storedCredential struct {
@@ -26,15 +27,20 @@ type storedCredential struct {
 	State            State     `json:"state"`
 	Why              string    `json:"why,omitempty"`
 	Intent           *Intent   `json:"intent,omitempty"`
+	Origin           string    `json:"origin,omitempty"`
 }
 
 func encodeCredential(c *Credential) ([]byte, error) {
+	version := credentialVersion
+	if c.Origin == "" {
+		version = 1
+	}
 	b, err := json.Marshal(storedCredential{
-		Version: credentialVersion, Account: c.Account,
+		Version: version, Account: c.Account,
 		AccessToken: string(c.AccessToken.Reveal()), RefreshToken: string(c.RefreshToken.Reveal()),
 		ExpiresAt: millis(c.ExpiresAt), IssuedAt: millis(c.IssuedAt), RotatedAt: millis(c.RotatedAt),
 		Generation: c.Generation, Scopes: c.Scopes, SubscriptionType: c.SubscriptionType,
-		RateLimitTier: c.RateLimitTier, State: c.State, Why: c.Why, Intent: c.Intent,
+		RateLimitTier: c.RateLimitTier, State: c.State, Why: c.Why, Intent: c.Intent, Origin: c.Origin,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encode credential %s: %w", c.Account, err)
@@ -63,7 +69,7 @@ func decodeCredential(b []byte) (*Credential, error) {
 		Account: s.Account, AccessToken: NewSecret([]byte(s.AccessToken)), RefreshToken: NewSecret([]byte(s.RefreshToken)),
 		ExpiresAt: fromMillis(s.ExpiresAt), IssuedAt: fromMillis(s.IssuedAt), RotatedAt: fromMillis(s.RotatedAt),
 		Generation: s.Generation, Scopes: s.Scopes, SubscriptionType: s.SubscriptionType,
-		RateLimitTier: s.RateLimitTier, State: s.State, Why: s.Why, Intent: s.Intent,
+		RateLimitTier: s.RateLimitTier, State: s.State, Why: s.Why, Intent: s.Intent, Origin: s.Origin,
 	}, nil
 }
 

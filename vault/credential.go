@@ -60,6 +60,9 @@ type Credential struct {
 	State            State
 	Why              string // for dead and hold: what the server said, without secrets
 	Intent           *Intent
+	// Origin is the write to a credential file that this login came with, "" for others. Every credential that a grant
+	// makes of it keeps it: a server that has to repeat the write sees that the login was taken already.
+	Origin string
 }
 
 // Lifetime is how long the access token was valid for when it was issued; 0 when unknown.

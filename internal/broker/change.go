@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/claudefs/claudefs/fs"
@@ -20,6 +21,8 @@ type change struct {
 	b *Broker
 	t *tree
 	v *verdict
+	// id is the writing that is being published, "" for a removal.
+	id string
 }
 
 // Write implements fs.Credentials: it attests the writer.
@@ -38,7 +41,15 @@ func (b *Broker) Write(ctx context.Context, caller identity.Caller, name string)
 const maxOthers = 128 << 10
 
 // Publish implements fs.Change: it looks at what arrived.
-func (c *change) Publish(ctx context.Context, content []byte) error {
+func (c *change) Publish(ctx context.Context, id string, content []byte) error {
+	doc, err := c.b.document(c.t)
+	if err != nil {
+		return err
+	}
+	if slices.Contains(doc.Published, id) {
+		return nil // by a server that did not get to say so; a newer login may be there by now
+	}
+	c.id = id
 	f, err := credfile.Parse(content)
 	if err != nil {
 		return c.deny(err.Error())
@@ -48,10 +59,6 @@ func (c *change) Publish(ctx context.Context, content []byte) error {
 	}
 	if f.Login.Blank() {
 		return c.logout(f.Others, false)
-	}
-	doc, err := c.b.document(c.t)
-	if err != nil {
-		return err
 	}
 	account, err := c.b.choose(c.v.decision, c.t, doc)
 	if err != nil && !errors.Is(err, errNoAccount) {
@@ -98,7 +105,10 @@ func (c *change) absorb(others vault.Secret) error {
 	if doc.holds(others) && !doc.Removed {
 		return nil
 	}
-	return c.b.change(c.t, c.shown(doc), func(d *document) { d.Removed, d.Others = false, others.Reveal() })
+	return c.b.change(c.t, c.shown(doc), func(d *document) {
+		d.Removed, d.Others = false, others.Reveal()
+		d.published(c.id)
+	})
 }
 
 // holds reports whether the document's other members are these already.
@@ -121,6 +131,7 @@ func (c *change) logout(others vault.Secret, removed bool) error {
 	}
 	return c.b.change(c.t, c.shown(doc), func(d *document) {
 		d.LoggedOut, d.Removed, d.Others = true, removed, others.Reveal()
+		d.published(c.id)
 	})
 }
 
@@ -141,7 +152,7 @@ func (c *change) capture(ctx context.Context, f *credfile.File, doc *document) e
 	}
 	shown := c.shown(doc)
 	var err error
-	if shown.generation, err = c.b.adopt(ctx, account, f.Login); err != nil {
+	if shown.generation, err = c.b.adopt(ctx, account, f.Login, c.id); err != nil {
 		return errors.Join(err, c.record(audit.ActionCapture, audit.Failed, err.Error()))
 	}
 	c.b.cfg.Tokens.Retry(account)
@@ -152,6 +163,7 @@ func (c *change) capture(ctx context.Context, f *credfile.File, doc *document) e
 	}
 	err = c.b.change(c.t, shown, func(d *document) {
 		d.Account, d.LoggedOut, d.Removed, d.Others = account, false, false, f.Others.Reveal()
+		d.published(c.id)
 	})
 	c.t.mu.Lock()
 	c.t.pin, c.t.changed = nil, true // the next reader is pinned to the new account
@@ -176,7 +188,7 @@ func (c *change) target(doc *document) (account vault.AccountID, ok bool) {
 }
 
 // adopt stores a login as the next generation of an account, which it returns.
-func (b *Broker) adopt(ctx context.Context, a vault.AccountID, l *credfile.Login) (uint64, error) {
+func (b *Broker) adopt(ctx context.Context, a vault.AccountID, l *credfile.Login, origin string) (uint64, error) {
 	release, err := b.cfg.Store.Exclusive(ctx, a)
 	if err != nil {
 		return 0, err
@@ -186,10 +198,13 @@ func (b *Broker) adopt(ctx context.Context, a vault.AccountID, l *credfile.Login
 	if err != nil && !errors.Is(err, vault.ErrNotFound) {
 		return 0, err
 	}
-	if err == nil && prev.State == vault.StateValid && prev.RefreshToken.Equal(l.RefreshToken) && prev.AccessToken.Equal(l.AccessToken) {
-		return prev.Generation, nil // adopted already, by a server that did not get to say so
+	if err == nil && origin != "" && prev.Origin == origin {
+		// Adopted already, by a server that did not get to say so. The login may have been refreshed since: what was
+		// written then has a refresh token that was spent.
+		return prev.Generation, nil
 	}
 	c := l.Credential(a, prev, time.Now())
+	c.Origin = origin
 	_, err = b.cfg.Store.Store(c, version)
 	return c.Generation, err
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	iofs "io/fs"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"testing"
@@ -192,7 +193,7 @@ func TestLoginFlow(t *testing.T) {
 		times := []time.Time{w.open(t, c, "web").ModTime}
 		ch := w.write(t, c, "web")
 		if first == "{}" {
-			wantErr(t, ch.Publish(t.Context(), []byte(first)), nil)
+			wantErr(t, ch.Publish(t.Context(), freshID(), []byte(first)), nil)
 			times = append(times, w.open(t, c, "web").ModTime)
 		} else {
 			wantErr(t, ch.Remove(t.Context()), nil)
@@ -295,9 +296,9 @@ func TestChangeFailsClosedWithoutAudit(t *testing.T) {
 	ch := w.write(t, c, "web")
 	full := errors.New("disk is full")
 	w.log.fail(full)
-	wantErr(t, ch.Publish(t.Context(), []byte("{}")), full)
-	wantErr(t, ch.Publish(t.Context(), with(t, before.Content, "1")), full)
-	wantErr(t, ch.Publish(t.Context(), []byte("{")), full)
+	wantErr(t, ch.Publish(t.Context(), freshID(), []byte("{}")), full)
+	wantErr(t, ch.Publish(t.Context(), freshID(), with(t, before.Content, "1")), full)
+	wantErr(t, ch.Publish(t.Context(), freshID(), []byte("{")), full)
 	wantErr(t, ch.Remove(t.Context()), full)
 	w.log.fail(nil)
 	if after := w.open(t, c, "web"); after.Stat != before.Stat {
@@ -320,3 +321,6 @@ func TestChangeWhileTheVaultIsLocked(t *testing.T) {
 		t.Error("the file changed")
 	}
 }
+
+// freshID names a writing that never was.
+func freshID() string { return strconv.FormatUint(rand.Uint64(), 16) }

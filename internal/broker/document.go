@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/claudefs/claudefs/vault"
@@ -28,6 +29,20 @@ type document struct {
 	Generation uint64 `json:"generation"`
 	ChangedAt  int64  `json:"changed_at"`
 	Seen       uint64 `json:"seen,omitempty"`
+	// Published are the last writings that changed the document: one of them that comes again was answered to nobody.
+	Published []string `json:"published,omitempty"`
+}
+
+// maxPublished bounds how many writings are remembered: more than a tree can have under way.
+const maxPublished = 64
+
+// published notes a writing that changes the document.
+func (d *document) published(id string) {
+	if id == "" {
+		return
+	}
+	d.Published = append(slices.Clone(d.Published), id)
+	d.Published = d.Published[max(0, len(d.Published)-maxPublished):]
 }
 
 // moment is what readers see when a change begins: the file's time, and the generation of its token.

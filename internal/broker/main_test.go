@@ -350,7 +350,7 @@ func (w *world) write(t testing.TB, c identity.Caller, tree string) fs.Change {
 // publish has the client replace the file.
 func (w *world) publish(t testing.TB, c identity.Caller, tree string, content []byte) error {
 	t.Helper()
-	return w.write(t, c, tree).Publish(t.Context(), content)
+	return w.write(t, c, tree).Publish(t.Context(), freshID(), content)
 }
 
 // file is a login as a client writes it, with other members.

@@ -139,7 +139,7 @@ func (s *shim) dropUnanswered(unique uint64) {
 		}
 	})
 	for _, fh := range drop {
-		s.ledger.Release(fh)
+		_, _ = s.released(fh)
 	}
 }
 

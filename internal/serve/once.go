@@ -15,6 +15,7 @@ func (s *shim) once(h *fuse.InHeader, aux uint64, do func() fuse.Status, again f
 	if h.Unique&resent != 0 {
 		switch was := s.ledger.Seen(u); {
 		case was.Done && was.Errno != 0:
+			s.ledger.Done(u, was.Errno) // its place in the journal is free again
 			return fuse.Status(was.Errno)
 		case was.Begun:
 			st := again(was.Done, was.Aux)

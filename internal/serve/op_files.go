@@ -110,15 +110,25 @@ func (s *shim) Writev(<-chan struct{}, *fuse.WriteIn, [][]byte) (uint32, fuse.St
 // Flush implements fuse.RawFileSystem. It is what publishes a credential that was written in place; published again, it
 // changes nothing.
 func (s *shim) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
+	outer := in.Fh
 	r, st := s.beginOpen(&in.InHeader, &in.Fh)
 	defer s.end(r)
 	switch st {
 	case fuse.OK:
 		return s.fs.Flush(cancel, in)
-	case estale: // what is gone needs no flush, and close(2) would report the error
-		return fuse.OK
+	case estale:
+		return s.flushLost(outer)
 	}
 	return st
+}
+
+// flushLost answers for a file that is gone. What was written to a state file is on its way already, so close(2) need
+// not fail; a login that was written in place is only published now.
+func (s *shim) flushLost(fh uint64) fuse.Status {
+	if h, ok := s.ledger.Handle(fh); ok && (h.Object == 0 || h.Flags&syscall.O_ACCMODE == syscall.O_RDONLY) {
+		return fuse.OK
+	}
+	return fuse.EIO
 }
 
 // Fsync implements fuse.RawFileSystem.
