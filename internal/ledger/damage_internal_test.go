@@ -46,22 +46,22 @@ func TestOtherVersion(t *testing.T) {
 	for _, tc := range []struct {
 		version string
 		want    error
-	}{{"1", nil}, {"2", ErrVersion}, {"0", ErrVersion}, {"", ErrVersion}} {
+	}{{"2", nil}, {"3", ErrVersion}, {"1", ErrVersion}, {"0", ErrVersion}, {"", ErrVersion}} {
 		version = tc.version
 		if _, _, err := Peek(l.fd); !errors.Is(err, tc.want) {
-			t.Errorf("peek of 1 by %q: %v, want %v", tc.version, err, tc.want)
+			t.Errorf("peek of 2 by %q: %v, want %v", tc.version, err, tc.want)
 		}
 		if next, err := Open(dup(t, l.fd)); !errors.Is(err, tc.want) {
-			t.Errorf("open of 1 by %q: %v, want %v", tc.version, err, tc.want)
+			t.Errorf("open of 2 by %q: %v, want %v", tc.version, err, tc.want)
 		} else if err == nil {
 			_ = unix.Munmap(next.mem)
 		}
 	}
-	version = "2"
+	version = "3"
 	newer := made(t)
-	version = "1"
+	version = "2"
 	if _, err := Open(dup(t, newer.fd)); !errors.Is(err, ErrVersion) {
-		t.Errorf("open of 2 by 1: %v, want %v", err, ErrVersion)
+		t.Errorf("open of 3 by 2: %v, want %v", err, ErrVersion)
 	}
 }
 

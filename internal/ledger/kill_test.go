@@ -96,6 +96,9 @@ func (w *writer) rename() error {
 	}
 	w.next++
 	to := longName(w.next)
+	if err := w.l.Moving(n, ledger.Name{Parent: 1, Name: to}); err != nil {
+		return err
+	}
 	if err := w.l.Rename(ledger.Name{Parent: 1, Name: w.names[i]}, ledger.Name{Parent: 1, Name: to}, false); err != nil {
 		return err
 	}
@@ -144,11 +147,12 @@ type assured struct {
 	nodes   map[uint64][2]uint64 // id to inode and number in the name; 0 while it has perhaps none
 	handles map[uint64]uint64
 	journal map[uint64]bool // unique to done
+	highest uint64          // node id that was ever given
 	lines   int
 }
 
 func listen(r io.Reader) *assured {
-	a := &assured{map[uint64][2]uint64{}, map[uint64]uint64{}, map[uint64]bool{}, 0}
+	a := &assured{nodes: map[uint64][2]uint64{}, handles: map[uint64]uint64{}, journal: map[uint64]bool{}}
 	for s := bufio.NewScanner(r); s.Scan(); a.lines++ {
 		f := strings.Fields(s.Text())
 		x := [3]uint64{}
@@ -158,6 +162,7 @@ func listen(r io.Reader) *assured {
 		switch f[0] {
 		case "node":
 			a.nodes[x[0]] = [2]uint64{x[1], x[2]}
+			a.highest = max(a.highest, x[0])
 		case "moving":
 			a.nodes[x[0]] = [2]uint64{a.nodes[x[0]][0], 0}
 		case "forget":
@@ -176,10 +181,9 @@ func listen(r io.Reader) *assured {
 	return a
 }
 
-func (a *assured) check(t *testing.T, l *ledger.Ledger) (highest uint64) {
+func (a *assured) check(t *testing.T, l *ledger.Ledger) {
 	t.Helper()
 	for id, want := range a.nodes {
-		highest = max(highest, id)
 		n, ok := l.Node(id)
 		if !ok || n.Key.Ino != want[0] || l.Find(n.Key) != id {
 			t.Fatalf("node %d is %v, want inode %d", id, n, want[0])
@@ -202,7 +206,6 @@ func (a *assured) check(t *testing.T, l *ledger.Ledger) (highest uint64) {
 			t.Fatalf("journal of %d: %+v, want done %v", u, got, done)
 		}
 	}
-	return highest
 }
 
 // A writer that is killed at any instruction leaves a ledger that opens, with all that it had said.
@@ -220,7 +223,8 @@ func TestKilledWriter(t *testing.T) {
 					a := killed(t, l.FD(), 1+w*kills+i, rng)
 					lines.Add(int64(a.lines))
 					next, before := open(t, l), highest
-					highest = max(highest, a.check(t, next))
+					a.check(t, next)
+					highest = max(highest, a.highest)
 					if next.Half() != half {
 						half = next.Half()
 						compactions.Add(1)

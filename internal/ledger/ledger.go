@@ -20,7 +20,7 @@ var ErrDamaged = errors.New("connection state is damaged")
 var ErrFull = errors.New("connection state is full")
 
 // version is the format's number; a variable so that a build with another one can be tested (docs/recovery.md).
-var version = "1"
+var version = "2"
 
 // Offsets and sizes, in bytes.
 const (

@@ -24,6 +24,8 @@ type Node struct {
 
 	off   int
 	names []name
+	// moving are names that it may have by now: a rename to them is under way, or was when a server died.
+	moving []name
 }
 
 // Name is one place where a node is found.
@@ -61,13 +63,16 @@ func (l *Ledger) Child(parent uint64, as string) *Node {
 	return l.nodes[l.children[Name{parent, as}]]
 }
 
-// Names lists the places of a node, the newest last. A deleted file has none.
+// Names lists the places of a node, the newest last, and then those to which a rename is under way. A deleted file has
+// none.
 func (l *Ledger) Names(n *Node) []Name {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	out := make([]Name, 0, len(n.names))
-	for _, x := range n.names {
-		out = append(out, x.Name)
+	out := make([]Name, 0, len(n.names)+len(n.moving))
+	for _, list := range [][]name{n.names, n.moving} {
+		for _, x := range list {
+			out = append(out, x.Name)
+		}
 	}
 	return out
 }
@@ -132,6 +137,9 @@ func (l *Ledger) Forget(id, n uint64) (gone bool) {
 	for _, x := range slices.Clone(node.names) {
 		l.dropName(node, x.Name)
 	}
+	for _, x := range slices.Clone(node.moving) {
+		l.dropMove(node, x.Name)
+	}
 	*count = 0
 	l.live -= nodeSize
 	delete(l.nodes, id)
@@ -150,6 +158,39 @@ func (l *Ledger) Remove(at Name) {
 	}
 }
 
+// Moving notes that a node is about to get another name, before it does: a server that dies then leaves both, and the
+// next one looks for the file under both. Rename ends it, and Stay.
+func (l *Ledger) Moving(n *Node, to Name) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.nodes[n.ID] != n || slices.ContainsFunc(n.moving, func(x name) bool { return x.Name == to }) {
+		return nil
+	}
+	if err := l.makeRoom(0, to.Name); err != nil {
+		return err
+	}
+	n.moving = append(n.moving, name{to, l.appendName(kindMove, n.ID, to)})
+	return nil
+}
+
+// Stay notes that the rename failed.
+func (l *Ledger) Stay(n *Node, to Name) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dropMove(n, to)
+}
+
+func (l *Ledger) dropMove(n *Node, to Name) {
+	n.moving = slices.DeleteFunc(n.moving, func(x name) bool { return x.Name == to && l.erase(x) })
+}
+
+// erase has a name not count any more; l.mu is held.
+func (l *Ledger) erase(x name) bool {
+	l.mem[x.off+recordLive] = 0
+	l.live -= nameSize(x.Name.Name)
+	return true
+}
+
 // Rename notes a rename; with exchange the two names change places.
 func (l *Ledger) Rename(from, to Name, exchange bool) error {
 	l.mu.Lock()
@@ -166,9 +207,11 @@ func (l *Ledger) Rename(from, to Name, exchange bool) error {
 	}
 	if moved != nil {
 		l.addName(moved, to)
+		l.dropMove(moved, to)
 	}
 	if other != nil && exchange {
 		l.addName(other, from)
+		l.dropMove(other, from)
 	}
 	return nil
 }
@@ -185,20 +228,13 @@ func (l *Ledger) addName(n *Node, at Name) {
 	if old := l.nodes[l.children[at]]; old != nil {
 		l.dropName(old, at)
 	}
-	n.names = append(n.names, name{at, l.appendName(n.ID, at)})
+	n.names = append(n.names, name{at, l.appendName(kindName, n.ID, at)})
 	l.children[at] = n.ID
 }
 
 // dropName takes a place away from n; l.mu is held.
 func (l *Ledger) dropName(n *Node, at Name) {
-	n.names = slices.DeleteFunc(n.names, func(x name) bool {
-		if x.Name != at {
-			return false
-		}
-		l.mem[x.off+recordLive] = 0
-		l.live -= nameSize(at.Name)
-		return true
-	})
+	n.names = slices.DeleteFunc(n.names, func(x name) bool { return x.Name == at && l.erase(x) })
 	if l.children[at] == n.ID {
 		delete(l.children, at)
 	}

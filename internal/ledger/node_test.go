@@ -38,6 +38,22 @@ func TestNames(t *testing.T) {
 		{"rename over another", func(l *ledger.Ledger, _, _ *ledger.Node) error { return l.Rename(a, b, false) }, names{2: {b}, 3: nil}},
 		{"rename to itself", func(l *ledger.Ledger, _, _ *ledger.Node) error { return l.Rename(a, a, false) }, names{2: {a}, 3: {b}}},
 		{"rename of what is not known over what is", func(l *ledger.Ledger, _, _ *ledger.Node) error { return l.Rename(c, b, false) }, names{2: {a}, 3: nil}},
+		{"rename that failed", func(l *ledger.Ledger, x, _ *ledger.Node) error {
+			err := l.Moving(x, b)
+			l.Stay(x, b)
+			return err
+		}, names{2: {a}, 3: {b}}},
+		{"rename that was done", func(l *ledger.Ledger, x, _ *ledger.Node) error {
+			return errors.Join(l.Moving(x, b), l.Rename(a, b, false))
+		}, names{2: {b}, 3: nil}},
+		{"exchange under way", func(l *ledger.Ledger, x, y *ledger.Node) error {
+			return errors.Join(l.Moving(x, b), l.Moving(y, a), l.Rename(a, b, true))
+		}, names{2: {b}, 3: {a}}},
+		{"forgotten while it is renamed", func(l *ledger.Ledger, x, _ *ledger.Node) error {
+			err := l.Moving(x, c)
+			l.Forget(2, 1)
+			return errors.Join(err, l.Moving(x, b))
+		}, names{3: {b}}},
 		{"exchange", func(l *ledger.Ledger, _, _ *ledger.Node) error { return l.Rename(a, b, true) }, names{2: {b}, 3: {a}}},
 		{"exchange with what is not known", func(l *ledger.Ledger, _, _ *ledger.Node) error { return l.Rename(c, a, true) }, names{2: {c}, 3: {b}}},
 		{"forget one of two lookups", func(l *ledger.Ledger, x, _ *ledger.Node) error {
@@ -262,4 +278,30 @@ func TestFull(t *testing.T) {
 	}
 	l.Forget(last.ID, 1)
 	add(t, l, file(1<<40), 1, long)
+}
+
+// A server that dies in a rename leaves both names, and the file that has the new one keeps it until the end.
+func TestRenameUnderWay(t *testing.T) {
+	a, b := ledger.Name{Parent: 1, Name: "a"}, ledger.Name{Parent: 1, Name: "b"}
+	l := fresh(t)
+	x, y := add(t, l, file(10), 1, "a"), add(t, l, file(11), 1, "b")
+	if err := errors.Join(l.Moving(x, b), l.Moving(x, b)); err != nil {
+		t.Fatal(err)
+	}
+	next := open(t, l)
+	n, _ := next.Node(x.ID)
+	if got := next.Names(n); !slices.Equal(got, []ledger.Name{a, b}) {
+		t.Errorf("names are %v", got)
+	}
+	if got := next.Child(1, "b"); got == nil || got.ID != y.ID {
+		t.Errorf("%v has the name already", got)
+	}
+	if err := next.Rename(a, b, false); err != nil {
+		t.Fatal(err)
+	}
+	last := open(t, next)
+	n, _ = last.Node(x.ID)
+	if got := last.Names(n); !slices.Equal(got, []ledger.Name{b}) {
+		t.Errorf("names after the rename are %v", got)
+	}
 }

@@ -18,6 +18,7 @@ const (
 
 	kindNode = 1
 	kindName = 2
+	kindMove = 3 // a name to which a rename is under way
 
 	nodeIno     = 16
 	nodeGen     = 24
@@ -86,9 +87,9 @@ func (l *Ledger) appendNode(n *Node, lookups uint64) {
 	l.commit(nodeSize)
 }
 
-func (l *Ledger) appendName(id uint64, at Name) int {
+func (l *Ledger) appendName(kind byte, id uint64, at Name) int {
 	size := nameSize(at.Name)
-	p := l.append(kindName, size, id)
+	p := l.append(kind, size, id)
 	binary.LittleEndian.PutUint16(l.mem[p+recordName:], uint16(len(at.Name)))
 	*l.word(p + nameParent) = at.Parent
 	copy(l.mem[p+nameText:], at.Name)
@@ -113,6 +114,9 @@ func (l *Ledger) compact() {
 		n.off = move(n.off, nodeSize)
 		for i := range n.names {
 			n.names[i].off = move(n.names[i].off, nameSize(n.names[i].Name.Name))
+		}
+		for i := range n.moving {
+			n.moving[i].off = move(n.moving[i].off, nameSize(n.moving[i].Name.Name))
 		}
 	}
 	*l.word(wordEnd0 + 8*int(half)) = uint64(end)
@@ -166,7 +170,7 @@ func (l *Ledger) loadRecord(p, size int) error {
 			l.keys[n.Key] = id
 		}
 		l.live += size
-	case kind == kindName:
+	case kind == kindName, kind == kindMove:
 		return l.loadName(p, size, id)
 	default:
 		return fmt.Errorf("open connection state: %w: record of kind %d, %d bytes", ErrDamaged, kind, size)
@@ -184,11 +188,15 @@ func (l *Ledger) loadName(p, size int, id uint64) error {
 		return nil
 	}
 	at := Name{*l.word(p + nameParent), string(l.mem[p+nameText : p+nameText+length])}
+	l.live += size
+	if l.mem[p+recordKind] == kindMove {
+		n.moving = append(n.moving, name{at, p})
+		return nil
+	}
 	if old := l.nodes[l.children[at]]; old != nil {
 		l.dropName(old, at)
 	}
 	n.names = append(n.names, name{at, p})
 	l.children[at] = id
-	l.live += size
 	return nil
 }

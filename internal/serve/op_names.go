@@ -1,6 +1,8 @@
 package serve
 
 import (
+	"slices"
+
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"github.com/claudefs/claudefs/internal/ledger"
@@ -118,18 +120,44 @@ func (s *shim) Rename(cancel <-chan struct{}, in *fuse.RenameIn, oldName, newNam
 	s.reopenAll(s.ledger.Child(to.Parent, to.Name))
 	do := func() fuse.Status { return s.fs.Rename(cancel, in, oldName, newName) }
 	exchange := in.Flags&renameExchange != 0
+	stay := s.moving(from, to, exchange)
 	if exchange {
 		st = s.exchange(in, from, do)
 	} else {
 		st = s.remove(&in.InHeader, do)
 	}
 	if st != fuse.OK {
+		stay()
 		return st
 	}
 	if err := s.ledger.Rename(from, to, exchange); err != nil {
 		s.log.Error("Rename cannot be noted", "err", err)
 	}
 	return st
+}
+
+// moving notes where a rename may have brought its files if this server dies: whoever holds one of them, or something
+// below, may ask for it before the kernel sends the rename again. stay takes the note back.
+func (s *shim) moving(from, to ledger.Name, exchange bool) (stay func()) {
+	type move struct {
+		n  *ledger.Node
+		to ledger.Name
+	}
+	moves := []move{{s.ledger.Child(from.Parent, from.Name), to}}
+	if exchange {
+		moves = append(moves, move{s.ledger.Child(to.Parent, to.Name), from})
+	}
+	moves = slices.DeleteFunc(moves, func(m move) bool { return m.n == nil })
+	for _, m := range moves {
+		if err := s.ledger.Moving(m.n, m.to); err != nil {
+			s.log.Error("Rename cannot be noted", "err", err)
+		}
+	}
+	return func() {
+		for _, m := range moves {
+			s.ledger.Stay(m.n, m.to)
+		}
+	}
 }
 
 // exchange has two names change places. Repeated, it would change them back, so the inode that the first one had

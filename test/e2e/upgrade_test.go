@@ -77,7 +77,7 @@ func TestUpgradeRefused(t *testing.T) {
 	h.login("default", false)
 	r := h.reading("web")
 	before := h.status()
-	future := buildAs(t, "internal/ledger.version", "2")
+	future := buildAs(t, "internal/ledger.version", "99")
 	config, err := os.ReadFile(h.config)
 	if err != nil {
 		t.Fatal(err)
@@ -135,7 +135,7 @@ func (h *host) askUpgrade(binary string) (string, int) {
 
 // A program of a later format refuses to be followed by this one, and goes on: a downgrade does no harm.
 func TestDowngradeRefused(t *testing.T) {
-	h := newHost(t, hostOptions{policy: "shared", prepare: func(h *host) { h.program = buildAs(t, "internal/ledger.version", "2") }})
+	h := newHost(t, hostOptions{policy: "shared", prepare: func(h *host) { h.program = buildAs(t, "internal/ledger.version", "99") }})
 	h.login("default", false)
 	r := h.reading("web")
 	before := h.status()
