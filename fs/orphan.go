@@ -21,10 +21,13 @@ func (n *stateNode) displacing(name string, do func() syscall.Errno) syscall.Err
 	if s == nil {
 		return do()
 	}
-	s.preserve()
+	kept := s.preserve()
 	e := do()
-	if e == 0 {
+	switch {
+	case e == 0:
 		s.preserve() // opened meanwhile
+	case kept: // it has its name still
+		n.tree.cfg.Orphans.Drop(orphanName(s.key()))
 	}
 	return e
 }
@@ -46,20 +49,22 @@ func (n *stateNode) key() ledger.Key {
 	return ledger.Key{Ino: a.Ino, Gen: a.Gen, Type: a.Mode}
 }
 
-// preserve has the descriptor of an open file kept until its last handle is closed.
-func (n *stateNode) preserve() {
+// preserve has the descriptor of an open file kept until its last handle is closed. It reports whether it was not before.
+func (n *stateNode) preserve() (kept bool) {
 	if n.tree.cfg.Orphans == nil || n.StableAttr().Mode != regular {
-		return
+		return false
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	name := orphanName(n.key())
 	if len(n.handles) == 0 || n.tree.cfg.Orphans.Has(name) {
-		return
+		return false
 	}
 	if err := n.tree.cfg.Orphans.Keep(name, n.handles[0].fd()); err != nil {
 		n.tree.cfg.Log.Warn("Deleted open file would not outlive the server", "tree", n.tree.name, "err", err)
+		return false
 	}
+	return true
 }
 
 // relinquish drops what preserve kept; the last handle of this process is closed, and n.mu held. The kernel may have

@@ -143,6 +143,33 @@ func (s *shim) dropUnanswered(unique uint64) {
 	}
 }
 
+// abandon forgets the handles of a node that the kernel has given back. It has none then; those that are noted were
+// opened for a caller that was killed while an earlier server died, and nobody ever got them.
+func (s *shim) abandon(n *ledger.Node, b *bound) {
+	if s.ledger.OpenFiles(n.ID) == 0 {
+		return
+	}
+	var fhs []uint64
+	s.ledger.Handles(func(fh uint64, h ledger.Handle, _ uint64) {
+		if h.Node == n.ID {
+			fhs = append(fhs, fh)
+		}
+	})
+	for _, fh := range fhs {
+		h, was := s.ledger.Release(fh)
+		s.openMu.Lock()
+		inner, opened := s.open[fh]
+		delete(s.open, fh)
+		s.openMu.Unlock()
+		switch {
+		case opened && b != nil:
+			s.takeBack(b.inner, inner, h.Dir)
+		case was && s.closed != nil:
+			s.closed(h, n)
+		}
+	}
+}
+
 // released forgets a handle and returns the file system's; ok is false when this process never opened it, or the
 // request came twice. The file system then hears what it was: an earlier process may have left something for it.
 func (s *shim) released(fh uint64) (inner uint64, ok bool) {

@@ -123,9 +123,10 @@ func (s *shim) reviveIn(parent uint64, name string, r *Revival) (uint64, bool) {
 		s.release(out.NodeId)
 		return 0, false
 	}
-	s.nodes.mu.Lock()
-	defer s.nodes.mu.Unlock()
-	s.bind(r.Node, out.NodeId)
+	if !s.bindAlive(r.Node, out.NodeId) { // the kernel gave it back meanwhile
+		s.release(out.NodeId)
+		return 0, false
+	}
 	return out.NodeId, true
 }
 
@@ -140,6 +141,17 @@ func (s *shim) release(inner uint64) {
 	if b == nil {
 		s.fs.Forget(inner, 1)
 	}
+}
+
+// bindAlive is bind for a node that the kernel still knows.
+func (s *shim) bindAlive(n *ledger.Node, inner uint64) bool {
+	s.nodes.mu.Lock()
+	defer s.nodes.mu.Unlock()
+	if now, ok := s.ledger.Node(n.ID); !ok || now != n {
+		return false
+	}
+	s.bind(n, inner)
+	return true
 }
 
 // bind notes one lookup of the file system's for a node; nodes.mu is held.
@@ -243,6 +255,7 @@ func (s *shim) Forget(id, lookups uint64) {
 	if id == rootID {
 		return
 	}
+	n, _ := s.ledger.Node(id)
 	s.nodes.mu.Lock()
 	if !s.ledger.Forget(id, lookups) {
 		s.nodes.mu.Unlock()
@@ -254,6 +267,7 @@ func (s *shim) Forget(id, lookups uint64) {
 		delete(s.nodes.inner, b.inner)
 	}
 	s.nodes.mu.Unlock()
+	s.abandon(n, b)
 	if b != nil {
 		s.fs.Forget(b.inner, b.refs.Load())
 	}

@@ -58,7 +58,8 @@ func (s *shim) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out *f
 	if st != fuse.OK {
 		return st
 	}
-	if in.Oldnodeid, st = s.resolve(in.Oldnodeid); st != fuse.OK {
+	old := in.Oldnodeid
+	if in.Oldnodeid, st = s.resolve(old); st != fuse.OK {
 		return st
 	}
 	do := func() fuse.Status { return s.fs.Link(cancel, in, name, out) }
@@ -66,12 +67,24 @@ func (s *shim) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out *f
 		if st := do(); st != exists {
 			return st
 		}
-		return s.lookupMade(in.NodeId, name, out)
+		return s.linked(in.NodeId, name, old, out)
 	})
 	if st != fuse.OK {
 		return st
 	}
 	return s.enter(r.node, name, out, false)
+}
+
+// linked answers a repeated LINK whose name is there: it was made by this request if it is the file's.
+func (s *shim) linked(parent uint64, name string, old uint64, out *fuse.EntryOut) fuse.Status {
+	if st := s.lookupMade(parent, name, out); st != fuse.OK {
+		return st
+	}
+	if n, ok := s.ledger.Node(old); !ok || n.Key != keyOf(out) {
+		s.release(out.NodeId)
+		return exists
+	}
+	return fuse.OK
 }
 
 // Unlink implements fuse.RawFileSystem.
