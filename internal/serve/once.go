@@ -4,6 +4,8 @@ import (
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/claudefs/claudefs/internal/ledger"
 )
 
 const exists = fuse.Status(syscall.EEXIST)
@@ -30,15 +32,23 @@ func (s *shim) once(h *fuse.InHeader, aux uint64, do func() fuse.Status, again f
 }
 
 // remove carries out a request that takes a name away. Gone already: it was this request.
-func (s *shim) remove(h *fuse.InHeader, do func() fuse.Status) fuse.Status {
-	s.nodes.reviving.RLock()
-	defer s.nodes.reviving.RUnlock()
+func (s *shim) remove(h *fuse.InHeader, at ledger.Name, do func() fuse.Status) fuse.Status {
+	if !s.slow(at) {
+		s.nodes.reviving.RLock()
+		defer s.nodes.reviving.RUnlock()
+	}
 	return s.once(h, 0, do, func(bool, uint64) fuse.Status {
 		if st := do(); st != fuse.ENOENT {
 			return st
 		}
 		return fuse.OK
 	})
+}
+
+// slow reports whether taking a name away may have to wait for others: no tree is to wait with it.
+func (s *shim) slow(at ledger.Name) bool {
+	dir, ok := s.ledger.Node(at.Parent)
+	return ok && dir.Tree == dir.ID && s.virtual != nil && s.virtual(at.Name)
 }
 
 // create carries out a request that makes a name. There already: it was this request.

@@ -95,9 +95,10 @@ func (s *shim) Unlink(cancel <-chan struct{}, h *fuse.InHeader, name string) fus
 		return st
 	}
 	s.reopenAll(s.ledger.Child(r.node, name))
-	st = s.remove(h, func() fuse.Status { return s.fs.Unlink(cancel, h, name) })
+	at := ledger.Name{Parent: r.node, Name: name}
+	st = s.remove(h, at, func() fuse.Status { return s.fs.Unlink(cancel, h, name) })
 	if st == fuse.OK {
-		s.ledger.Remove(ledger.Name{Parent: r.node, Name: name})
+		s.ledger.Remove(at)
 	}
 	return st
 }
@@ -109,9 +110,10 @@ func (s *shim) Rmdir(cancel <-chan struct{}, h *fuse.InHeader, name string) fuse
 	if st != fuse.OK {
 		return st
 	}
-	st = s.remove(h, func() fuse.Status { return s.fs.Rmdir(cancel, h, name) })
+	at := ledger.Name{Parent: r.node, Name: name}
+	st = s.remove(h, at, func() fuse.Status { return s.fs.Rmdir(cancel, h, name) })
 	if st == fuse.OK {
-		s.ledger.Remove(ledger.Name{Parent: r.node, Name: name})
+		s.ledger.Remove(at)
 	}
 	return st
 }
@@ -137,7 +139,7 @@ func (s *shim) Rename(cancel <-chan struct{}, in *fuse.RenameIn, oldName, newNam
 	if exchange {
 		st = s.exchange(in, from, do)
 	} else {
-		st = s.remove(&in.InHeader, do)
+		st = s.remove(&in.InHeader, from, do)
 	}
 	if st != fuse.OK {
 		stay()
