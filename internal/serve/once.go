@@ -51,12 +51,13 @@ func (s *shim) slow(at ledger.Name) bool {
 	return ok && dir.Tree == dir.ID && s.virtual != nil && s.virtual(at.Name)
 }
 
-// create carries out a request that makes a name. There already: it was this request.
-func (s *shim) create(r request, h *fuse.InHeader, name string, out *fuse.EntryOut, do func() fuse.Status) fuse.Status {
+// create carries out a request that makes a name for a file of a kind (S_IFMT). There already, of that kind and the
+// caller's own: it was this request.
+func (s *shim) create(r request, h *fuse.InHeader, kind uint32, name string, out *fuse.EntryOut, do func() fuse.Status) fuse.Status {
 	made := true
 	st := s.once(h, 0, do, func(bool, uint64) fuse.Status {
 		st := do()
-		if st == exists && s.lookupMade(h.NodeId, name, out) == fuse.OK {
+		if st == exists && s.lookupOwn(h, kind, name, out) {
 			made = false
 			return fuse.OK
 		}
@@ -66,6 +67,18 @@ func (s *shim) create(r request, h *fuse.InHeader, name string, out *fuse.EntryO
 		return st
 	}
 	return s.enter(r.node, name, out, made)
+}
+
+// lookupOwn is lookupMade for what only this request can have made.
+func (s *shim) lookupOwn(h *fuse.InHeader, kind uint32, name string, out *fuse.EntryOut) bool {
+	if s.lookupMade(h.NodeId, name, out) != fuse.OK {
+		return false
+	}
+	if out.Attr.Mode&syscall.S_IFMT != kind || out.Attr.Uid != h.Uid {
+		s.release(out.NodeId)
+		return false
+	}
+	return true
 }
 
 // lookupMade finds what a request made for which the answer was lost. The file system shows what is really there, to

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"slices"
+	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
@@ -28,7 +29,7 @@ func (s *shim) Mknod(cancel <-chan struct{}, in *fuse.MknodIn, name string, out 
 	if st != fuse.OK {
 		return st
 	}
-	return s.create(r, &in.InHeader, name, out, func() fuse.Status { return s.fs.Mknod(cancel, in, name, out) })
+	return s.create(r, &in.InHeader, in.Mode&syscall.S_IFMT, name, out, func() fuse.Status { return s.fs.Mknod(cancel, in, name, out) })
 }
 
 // Mkdir implements fuse.RawFileSystem.
@@ -38,7 +39,7 @@ func (s *shim) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string, out 
 	if st != fuse.OK {
 		return st
 	}
-	return s.create(r, &in.InHeader, name, out, func() fuse.Status { return s.fs.Mkdir(cancel, in, name, out) })
+	return s.create(r, &in.InHeader, syscall.S_IFDIR, name, out, func() fuse.Status { return s.fs.Mkdir(cancel, in, name, out) })
 }
 
 // Symlink implements fuse.RawFileSystem.
@@ -48,7 +49,7 @@ func (s *shim) Symlink(cancel <-chan struct{}, h *fuse.InHeader, target, name st
 	if st != fuse.OK {
 		return st
 	}
-	return s.create(r, h, name, out, func() fuse.Status { return s.fs.Symlink(cancel, h, target, name, out) })
+	return s.create(r, h, syscall.S_IFLNK, name, out, func() fuse.Status { return s.fs.Symlink(cancel, h, target, name, out) })
 }
 
 // Link implements fuse.RawFileSystem. The file is not new, only its name is.
