@@ -45,13 +45,18 @@ func stayResident(first bool) {
 	fillHeap()
 }
 
-// arenaSize is how the runtime divides the heap's addresses.
-const arenaSize = 64 << 20
+const (
+	// arenaSize is how the runtime divides the heap's addresses. A heap begins anywhere in an arena, not at its start.
+	arenaSize = 64 << 20
+	// heapEnough is more than a server's heap needs. The runtime gives out low addresses first.
+	heapEnough = 32 << 20
+)
 
-// fillHeap has every page of the heap there that the runtime has got so far.
+// fillHeap has the pages of the heap there that the runtime has got so far. Using memory again that the runtime gave
+// back does not bring it back: it counts as cleared, and is not touched.
 func fillHeap() {
 	anchor := make([]byte, 64<<10) // too large for a stack
-	base := uintptr(unsafe.Pointer(&anchor[0])) &^ (arenaSize - 1)
+	near := uintptr(unsafe.Pointer(&anchor[0]))
 	maps, err := os.ReadFile("/proc/self/maps")
 	if err != nil {
 		return
@@ -59,10 +64,10 @@ func fillHeap() {
 	for line := range strings.Lines(string(maps)) {
 		var from, to uintptr
 		var mode string
-		if n, _ := fmt.Sscanf(line, "%x-%x %s", &from, &to, &mode); n != 3 || mode != "rw-p" || from < base || to > base+arenaSize {
+		if n, _ := fmt.Sscanf(line, "%x-%x %s", &from, &to, &mode); n != 3 || mode != "rw-p" || to+arenaSize < near || from > near+arenaSize {
 			continue
 		}
-		_, _, _ = unix.Syscall(unix.SYS_MADVISE, from, to-from, unix.MADV_POPULATE_WRITE) // Linux 5.14
+		_, _, _ = unix.Syscall(unix.SYS_MADVISE, from, min(to-from, heapEnough), unix.MADV_POPULATE_WRITE) // Linux 5.14
 	}
 	runtime.KeepAlive(anchor)
 }
