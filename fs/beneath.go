@@ -2,7 +2,6 @@ package fs
 
 import (
 	"errors"
-	"path"
 	"strconv"
 	"syscall"
 
@@ -21,6 +20,10 @@ const resolveTries = 64
 
 // open resolves rel below the tree's directory.
 func (t *treeNode) open(rel string, flags int, mode uint32) (fd int, err error) {
+	return openBeneath(t.dir, rel, flags, mode)
+}
+
+func openBeneath(dir int, rel string, flags int, mode uint32) (fd int, err error) {
 	how := unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Resolve: confined}
 	if flags&(unix.O_CREAT|unix.O_TMPFILE) != 0 {
 		how.Mode = uint64(mode)
@@ -29,7 +32,7 @@ func (t *treeNode) open(rel string, flags int, mode uint32) (fd int, err error) 
 		rel = "."
 	}
 	for range resolveTries {
-		fd, err = unix.Openat2(t.dir, rel, &how)
+		fd, err = unix.Openat2(dir, rel, &how)
 		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
 			return fd, err
 		}
@@ -42,19 +45,16 @@ func (n *stateNode) rel() string { return n.Path(n.tree.EmbeddedInode()) }
 
 // here runs do with a descriptor of the node itself, symlink or not.
 func (n *stateNode) here(do func(fd int) error) syscall.Errno {
-	if n.orphan != nil {
-		return fusefs.ToErrno(do(int(n.orphan.Fd())))
-	}
-	return n.tree.at(n.rel(), unix.O_PATH|unix.O_NOFOLLOW, do)
+	return stale(n.at(unix.O_PATH|unix.O_NOFOLLOW, do))
 }
 
 // inside runs do with a descriptor of the directory n.
 func (n *stateNode) inside(do func(dir int) error) syscall.Errno {
-	return n.tree.at(n.rel(), unix.O_PATH|unix.O_DIRECTORY, do)
+	return n.at(unix.O_PATH|unix.O_DIRECTORY, do)
 }
 
-func (t *treeNode) at(rel string, flags int, do func(fd int) error) syscall.Errno {
-	fd, err := t.open(rel, flags, 0)
+func (n *stateNode) at(flags int, do func(fd int) error) syscall.Errno {
+	fd, err := n.openNode(flags)
 	if err != nil {
 		return fusefs.ToErrno(err)
 	}
@@ -65,15 +65,14 @@ func (t *treeNode) at(rel string, flags int, do func(fd int) error) syscall.Errn
 // procPath names an open descriptor for the calls that take paths only; the kernel follows it to that very inode.
 func procPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
-// child describes name in the directory n and makes its inode.
-func (n *stateNode) child(name string, out *fuse.EntryOut) (unix.Statx_t, error) {
-	var st unix.Statx_t
-	fd, err := n.tree.open(path.Join(n.rel(), name), unix.O_PATH|unix.O_NOFOLLOW, 0)
+// describeAt describes what has a path below dir.
+func describeAt(dir int, rel string, st *unix.Statx_t, out *fuse.Attr) error {
+	fd, err := openBeneath(dir, rel, unix.O_PATH|unix.O_NOFOLLOW, 0)
 	if err != nil {
-		return st, err
+		return err
 	}
 	defer unix.Close(fd)
-	return st, describe(fd, &st, &out.Attr)
+	return describe(fd, st, out)
 }
 
 // describe fills in attributes from an open descriptor.

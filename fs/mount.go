@@ -39,6 +39,8 @@ type Config struct {
 	// NoResend is for kernels that cannot send requests again; serve finds out by itself, and tests ask for it.
 	NoResend bool
 	Log      *slog.Logger
+
+	settling *settling
 }
 
 func (c *Config) validate() error {
@@ -92,12 +94,14 @@ func Prove(cfg Config, request, reply []byte) error {
 }
 
 func newNodeFS(cfg *Config) fuse.RawFileSystem {
+	cfg.settling = &settling{}
 	root := &rootNode{cfg: cfg, born: time.Now(), trees: map[string]*treeNode{}}
-	return fusefs.NewNodeFS(root, &fusefs.Options{
+	nodes := fusefs.NewNodeFS(root, &fusefs.Options{
 		// No default timeouts: with one set, a node's 0 would mean "unset" and be replaced by it.
 		NullPermissions: true,
 		Logger:          log.New(slogWriter{cfg.Log}, "", 0),
 	})
+	return &settledFS{RawFileSystem: nodes, settling: cfg.settling}
 }
 
 func mountOptions(cfg *Config) *fuse.MountOptions {

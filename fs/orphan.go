@@ -2,7 +2,6 @@ package fs
 
 import (
 	"context"
-	"os"
 	"syscall"
 
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
@@ -14,28 +13,31 @@ import (
 
 const regular = syscall.S_IFREG
 
-// displacing runs do, which takes the name away from the file that has it. If that file is open its descriptor is kept
-// first: when the server dies there is no other way to it.
+// displacing runs do, which takes the name away from the file that has it. The file is pinned first, and if it is open
+// its descriptor is kept: when the server dies there is no other way to it.
 func (n *stateNode) displacing(name string, do func() syscall.Errno) syscall.Errno {
-	s := n.openChild(name)
+	s := n.stateChild(name)
 	if s == nil {
 		return do()
 	}
-	kept := s.preserve()
+	unpin, kept := n.pin(name, s), s.preserve()
 	e := do()
-	switch {
-	case e == 0:
+	if e == 0 {
 		s.preserve() // opened meanwhile
-	case kept: // it has its name still
+		return 0
+	}
+	// It has its name still.
+	if kept {
 		n.tree.cfg.Orphans.Drop(orphanName(s.key()))
+	}
+	if unpin != nil {
+		unpin()
 	}
 	return e
 }
 
-func (n *stateNode) openChild(name string) *stateNode {
-	if n.tree.cfg.Orphans == nil {
-		return nil
-	}
+// stateChild is the node that has a name in the directory, nil if none is known.
+func (n *stateNode) stateChild(name string) *stateNode {
 	ch := n.GetChild(name)
 	if ch == nil {
 		return nil
@@ -90,7 +92,8 @@ func (t *treeNode) reviveOrphan(ctx context.Context, n *ledger.Node, out *fuse.E
 		_ = unix.Close(fd)
 		return nil, fusefs.ToErrno(err)
 	}
-	s := &stateNode{tree: t, orphan: os.NewFile(uintptr(fd), "orphan")}
+	s := &stateNode{tree: t}
+	s.nameless.set(fd)
 	return t.NewInode(ctx, s, stable(&st)), 0
 }
 

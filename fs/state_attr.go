@@ -46,7 +46,7 @@ func (n *stateNode) Setattr(ctx context.Context, fh fusefs.FileHandle, in *fuse.
 			var st unix.Statx_t
 			return describe(fd, &st, &out.Attr)
 		})
-		if h := n.anyHandle(); e == syscall.ENOENT && h != nil {
+		if h := n.anyHandle(); e == syscall.ESTALE && h != nil {
 			// fchmod and its kin carry no handle; on a deleted file that is still open there is no path either.
 			return h.Setattr(ctx, in, out)
 		}

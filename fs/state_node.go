@@ -3,7 +3,7 @@ package fs
 import (
 	"context"
 	"errors"
-	"os"
+	"path"
 	"sync"
 	"syscall"
 	"time"
@@ -25,8 +25,7 @@ type stateNode struct {
 	fusefs.Inode
 	tree *treeNode
 
-	// orphan is the file itself when it has no name any more and an earlier server had it open.
-	orphan *os.File
+	nameless nameless
 
 	mu      sync.Mutex
 	handles []*stateHandle // what a deleted file is still reached by
@@ -58,20 +57,31 @@ func (t *treeNode) asCaller(ctx context.Context, do func() syscall.Errno) syscal
 	return asCaller(ctx, do)
 }
 
-// enter looks name up after do has made it, and lets the kernel cache the entry.
-func (n *stateNode) enter(ctx context.Context, name string, out *fuse.EntryOut, do func(dir int) error) (*fusefs.Inode, syscall.Errno) {
-	var st unix.Statx_t
-	e := n.tree.asCaller(ctx, func() syscall.Errno {
-		if do != nil {
-			if e := n.inside(do); e != 0 {
-				return e
-			}
-		}
-		var err error
-		st, err = n.child(name, out)
-		return fusefs.ToErrno(err)
+// Lookup implements fs.NodeLookuper.
+func (n *stateNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	return n.enter(ctx, out, func(st *unix.Statx_t) syscall.Errno {
+		return n.tree.locked(ctx, n.tree.moves.RLocker(), func() syscall.Errno {
+			return fusefs.ToErrno(describeAt(n.tree.dir, path.Join(n.rel(), name), st, &out.Attr))
+		})
 	})
-	if e != 0 {
+}
+
+// made enters what do makes in the directory. Nothing that may fail comes in between but the look at it.
+func (n *stateNode) made(ctx context.Context, name string, out *fuse.EntryOut, do func(dir int) error) (*fusefs.Inode, syscall.Errno) {
+	return n.enter(ctx, out, func(st *unix.Statx_t) syscall.Errno {
+		return n.inside(func(dir int) error {
+			if err := do(dir); err != nil {
+				return err
+			}
+			return describeAt(dir, name, st, &out.Attr)
+		})
+	})
+}
+
+// enter lets the kernel cache an entry that describe has described, as the caller.
+func (n *stateNode) enter(ctx context.Context, out *fuse.EntryOut, describe func(*unix.Statx_t) syscall.Errno) (*fusefs.Inode, syscall.Errno) {
+	var st unix.Statx_t
+	if e := n.tree.asCaller(ctx, func() syscall.Errno { return describe(&st) }); e != 0 {
 		return nil, e
 	}
 	out.SetEntryTimeout(stateTimeout)
@@ -79,14 +89,9 @@ func (n *stateNode) enter(ctx context.Context, name string, out *fuse.EntryOut, 
 	return n.NewInode(ctx, &stateNode{tree: n.tree}, stable(&st)), 0
 }
 
-// Lookup implements fs.NodeLookuper.
-func (n *stateNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
-	return n.enter(ctx, name, out, nil)
-}
-
 // Mkdir implements fs.NodeMkdirer.
 func (n *stateNode) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
-	return n.enter(ctx, name, out, func(dir int) error { return unix.Mkdirat(dir, name, mode) })
+	return n.made(ctx, name, out, func(dir int) error { return unix.Mkdirat(dir, name, mode) })
 }
 
 // Mknod implements fs.NodeMknoder: regular files, FIFOs and sockets; no devices.
@@ -94,12 +99,12 @@ func (n *stateNode) Mknod(ctx context.Context, name string, mode, _ uint32, out 
 	if t := mode & syscall.S_IFMT; t == syscall.S_IFBLK || t == syscall.S_IFCHR {
 		return nil, syscall.EPERM
 	}
-	return n.enter(ctx, name, out, func(dir int) error { return unix.Mknodat(dir, name, mode, 0) })
+	return n.made(ctx, name, out, func(dir int) error { return unix.Mknodat(dir, name, mode, 0) })
 }
 
 // Symlink implements fs.NodeSymlinker.
 func (n *stateNode) Symlink(ctx context.Context, target, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
-	return n.enter(ctx, name, out, func(dir int) error { return unix.Symlinkat(target, dir, name) })
+	return n.made(ctx, name, out, func(dir int) error { return unix.Symlinkat(target, dir, name) })
 }
 
 // Link implements fs.NodeLinker.
@@ -113,7 +118,7 @@ func (n *stateNode) Link(ctx context.Context, target fusefs.InodeEmbedder, name 
 	if !ok {
 		return nil, syscall.EXDEV // an O_TMPFILE or deleted file has no name to link from
 	}
-	return n.enter(ctx, name, out, func(to int) error {
+	return n.made(ctx, name, out, func(to int) error {
 		return errorOf(dir.inside(func(fd int) error { return unix.Linkat(fd, from, to, name, 0) }))
 	})
 }
@@ -205,15 +210,11 @@ func (n *stateNode) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, 
 	var fd int
 	e := n.tree.asCaller(ctx, func() syscall.Errno {
 		var err error
-		if n.orphan != nil {
-			fd, err = unix.Open(procPath(int(n.orphan.Fd())), fileFlags(flags), 0)
-		} else {
-			fd, err = n.tree.open(n.rel(), fileFlags(flags)|unix.O_NOFOLLOW, 0)
-		}
+		fd, err = n.openNode(fileFlags(flags) | unix.O_NOFOLLOW)
 		if errors.Is(err, unix.ENOENT) && serve.Reviving(ctx) != nil {
 			fd, err = n.reopenOrphan(flags)
 		}
-		return fusefs.ToErrno(err)
+		return stale(fusefs.ToErrno(err))
 	})
 	if e != 0 {
 		return nil, 0, e
@@ -242,13 +243,31 @@ func (n *stateNode) Rename(ctx context.Context, name string, newParent fusefs.In
 	if e != 0 {
 		return e
 	}
-	return to.displacing(newName, func() syscall.Errno {
+	do := func() syscall.Errno {
 		return n.tree.asCaller(ctx, func() syscall.Errno {
-			return n.inside(func(from int) error {
-				return errorOf(to.inside(func(dir int) error { return unix.Renameat2(from, name, dir, newName, uint(flags)) }))
-			})
+			return n.tree.locked(ctx, &n.tree.moves, func() syscall.Errno { return n.rename(name, to, newName, flags) })
 		})
-	})
+	}
+	if flags&unix.RENAME_EXCHANGE != 0 {
+		return do()
+	}
+	return to.displacing(newName, do)
+}
+
+// rename is Rename while nothing else moves.
+func (n *stateNode) rename(name string, to *stateNode, newName string, flags uint32) syscall.Errno {
+	const dir = unix.O_PATH | unix.O_DIRECTORY
+	from, err := n.tree.open(n.rel(), dir, 0)
+	if err != nil {
+		return fusefs.ToErrno(err)
+	}
+	defer unix.Close(from)
+	into, err := n.tree.open(to.rel(), dir, 0)
+	if err != nil {
+		return fusefs.ToErrno(err)
+	}
+	defer unix.Close(into)
+	return fusefs.ToErrno(unix.Renameat2(from, name, into, newName, uint(flags)))
 }
 
 // target is the state directory behind newParent. A name that is virtual there cannot be reached by rename: EXDEV
@@ -272,7 +291,9 @@ func (n *stateNode) Unlink(ctx context.Context, name string) syscall.Errno {
 
 // Rmdir implements fs.NodeRmdirer.
 func (n *stateNode) Rmdir(ctx context.Context, name string) syscall.Errno {
-	return n.tree.asCaller(ctx, func() syscall.Errno {
-		return n.inside(func(dir int) error { return unix.Unlinkat(dir, name, unix.AT_REMOVEDIR) })
+	return n.displacing(name, func() syscall.Errno {
+		return n.tree.asCaller(ctx, func() syscall.Errno {
+			return n.inside(func(dir int) error { return unix.Unlinkat(dir, name, unix.AT_REMOVEDIR) })
+		})
 	})
 }

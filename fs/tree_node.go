@@ -39,6 +39,10 @@ type treeNode struct {
 
 	memory budget
 
+	// moves keeps the tree's names still. go-fuse learns of a rename after it was done; in between, the paths of all
+	// that was moved lead nowhere. A rename holds it alone until go-fuse knows, a lookup shares it until then.
+	moves sync.RWMutex
+
 	mu     sync.Mutex
 	drafts map[string]*draftNode
 	lock   lockState
