@@ -3,9 +3,9 @@ package fs_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -141,14 +141,27 @@ func TestFileReplacedOnHost(t *testing.T) {
 	if _, err := os.ReadDir(m.tree); err != nil { // makes the state directory
 		t.Fatal(err)
 	}
+	host := filepath.Join(m.dir, "state-web", "file")
+	var before *os.File
 	for i := range 20 {
-		want := strings.Repeat("x", i+1)
-		host := filepath.Join(m.dir, "state-web", "file")
+		want := fmt.Sprintf("%02d", i)
 		if err := errors.Join(os.WriteFile(host+".new", []byte(want), 0o644), os.Rename(host+".new", host)); err != nil {
 			t.Fatal(err)
 		}
-		if b, err := os.ReadFile(m.path("file")); err != nil || string(b) != want {
+		f, err := os.Open(m.path("file"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if b, err := io.ReadAll(f); err != nil || string(b) != want {
 			t.Fatalf("got %q %v, want %q", b, err, want)
 		}
+		if before != nil {
+			b := make([]byte, 2)
+			if _, err := before.ReadAt(b, 0); err != nil || string(b) != fmt.Sprintf("%02d", i-1) {
+				t.Fatalf("who had file %d open reads %q %v", i-1, b, err)
+			}
+		}
+		before = f
 	}
 }
