@@ -6,7 +6,6 @@ import (
 	"syscall"
 
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
-	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 )
 
@@ -64,33 +63,3 @@ func (n *stateNode) at(flags int, do func(fd int) error) syscall.Errno {
 
 // procPath names an open descriptor for the calls that take paths only; the kernel follows it to that very inode.
 func procPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
-
-// describeAt describes what has a path below dir.
-func describeAt(dir int, rel string, st *unix.Statx_t, out *fuse.Attr) error {
-	fd, err := openBeneath(dir, rel, unix.O_PATH|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	return describe(fd, st, out)
-}
-
-// describe fills in attributes from an open descriptor.
-func describe(fd int, st *unix.Statx_t, out *fuse.Attr) error {
-	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS|unix.STATX_BTIME, st); err != nil {
-		return err
-	}
-	out.Ino, out.Size, out.Blocks, out.Blksize = st.Ino, st.Size, st.Blocks, st.Blksize
-	out.Mode, out.Nlink, out.Uid, out.Gid = uint32(st.Mode), st.Nlink, st.Uid, st.Gid
-	out.Rdev = uint32(unix.Mkdev(st.Rdev_major, st.Rdev_minor))
-	out.Atime, out.Atimensec = uint64(st.Atime.Sec), st.Atime.Nsec
-	out.Mtime, out.Mtimensec = uint64(st.Mtime.Sec), st.Mtime.Nsec
-	out.Ctime, out.Ctimensec = uint64(st.Ctime.Sec), st.Ctime.Nsec
-	return nil
-}
-
-// stable identifies a backing file: inode numbers come again after an unlink, with another time of birth.
-func stable(st *unix.Statx_t) fusefs.StableAttr {
-	gen := uint64(st.Btime.Sec)*1e9 + uint64(st.Btime.Nsec)
-	return fusefs.StableAttr{Mode: uint32(st.Mode) & syscall.S_IFMT, Ino: st.Ino, Gen: max(gen, 1)}
-}

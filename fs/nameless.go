@@ -73,9 +73,8 @@ func (n *stateNode) pin(name string, child *stateNode) (unpin func()) {
 // isOpenOn reports whether a descriptor is open on the node's own file. A name may have another one by now, which
 // somebody put there on the host.
 func (n *stateNode) isOpenOn(fd int) bool {
-	var st unix.Statx_t
-	var a fuse.Attr
-	return describe(fd, &st, &a) == nil && stable(&st) == n.StableAttr()
+	var id fusefs.StableAttr
+	return describe(fd, &id, &fuse.Attr{}) == nil && id == n.StableAttr()
 }
 
 // OnForget implements fs.NodeOnForgetter.

@@ -87,14 +87,14 @@ func (t *treeNode) reviveOrphan(ctx context.Context, n *ledger.Node, out *fuse.E
 	if !ok {
 		return nil, syscall.ESTALE
 	}
-	var st unix.Statx_t
-	if err := describe(fd, &st, &out.Attr); err != nil {
+	var id fusefs.StableAttr
+	if err := describe(fd, &id, &out.Attr); err != nil {
 		_ = unix.Close(fd)
 		return nil, fusefs.ToErrno(err)
 	}
 	s := &stateNode{tree: t}
 	s.nameless.set(fd)
-	return t.NewInode(ctx, s, stable(&st)), 0
+	return t.NewInode(ctx, s, id), 0
 }
 
 // reopenOrphan opens a file that lost its name after its node was revived.

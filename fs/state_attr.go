@@ -27,8 +27,7 @@ func (n *stateNode) Getattr(ctx context.Context, fh fusefs.FileHandle, out *fuse
 	}
 	// As the daemon: the caller has the inode already, and may look at it after it lost the right to go there.
 	return n.here(func(fd int) error {
-		var st unix.Statx_t
-		return describe(fd, &st, &out.Attr)
+		return describe(fd, nil, &out.Attr)
 	})
 }
 
@@ -43,8 +42,7 @@ func (n *stateNode) Setattr(ctx context.Context, fh fusefs.FileHandle, in *fuse.
 			if err := setAttr(fd, in); err != nil {
 				return err
 			}
-			var st unix.Statx_t
-			return describe(fd, &st, &out.Attr)
+			return describe(fd, nil, &out.Attr)
 		})
 		if h := n.anyHandle(); e == syscall.ESTALE && h != nil {
 			// fchmod and its kin carry no handle; on a deleted file that is still open there is no path either.

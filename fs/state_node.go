@@ -59,34 +59,34 @@ func (t *treeNode) asCaller(ctx context.Context, do func() syscall.Errno) syscal
 
 // Lookup implements fs.NodeLookuper.
 func (n *stateNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
-	return n.enter(ctx, out, func(st *unix.Statx_t) syscall.Errno {
+	return n.enter(ctx, out, func(id *fusefs.StableAttr) syscall.Errno {
 		return n.tree.locked(ctx, n.tree.moves.RLocker(), func() syscall.Errno {
-			return fusefs.ToErrno(describeAt(n.tree.dir, path.Join(n.rel(), name), st, &out.Attr))
+			return fusefs.ToErrno(describeAt(n.tree.dir, path.Join(n.rel(), name), id, &out.Attr))
 		})
 	})
 }
 
 // made enters what do makes in the directory. Nothing that may fail comes in between but the look at it.
 func (n *stateNode) made(ctx context.Context, name string, out *fuse.EntryOut, do func(dir int) error) (*fusefs.Inode, syscall.Errno) {
-	return n.enter(ctx, out, func(st *unix.Statx_t) syscall.Errno {
+	return n.enter(ctx, out, func(id *fusefs.StableAttr) syscall.Errno {
 		return n.inside(func(dir int) error {
 			if err := do(dir); err != nil {
 				return err
 			}
-			return describeAt(dir, name, st, &out.Attr)
+			return describeAt(dir, name, id, &out.Attr)
 		})
 	})
 }
 
 // enter lets the kernel cache an entry that describe has described, as the caller.
-func (n *stateNode) enter(ctx context.Context, out *fuse.EntryOut, describe func(*unix.Statx_t) syscall.Errno) (*fusefs.Inode, syscall.Errno) {
-	var st unix.Statx_t
-	if e := n.tree.asCaller(ctx, func() syscall.Errno { return describe(&st) }); e != 0 {
+func (n *stateNode) enter(ctx context.Context, out *fuse.EntryOut, describe func(*fusefs.StableAttr) syscall.Errno) (*fusefs.Inode, syscall.Errno) {
+	var id fusefs.StableAttr
+	if e := n.tree.asCaller(ctx, func() syscall.Errno { return describe(&id) }); e != 0 {
 		return nil, e
 	}
 	out.SetEntryTimeout(stateTimeout)
 	out.SetAttrTimeout(stateTimeout)
-	return n.NewInode(ctx, &stateNode{tree: n.tree}, stable(&st)), 0
+	return n.NewInode(ctx, &stateNode{tree: n.tree}, id), 0
 }
 
 // Mkdir implements fs.NodeMkdirer.
@@ -165,13 +165,13 @@ func (n *stateNode) Tmpfile(ctx context.Context, flags, mode uint32, out *fuse.E
 
 func (n *stateNode) makeFile(ctx context.Context, out *fuse.EntryOut, open func(dir int) (int, error)) (*fusefs.Inode, fusefs.FileHandle, uint32, syscall.Errno) {
 	var fd int
-	var st unix.Statx_t
+	var id fusefs.StableAttr
 	e := n.tree.asCaller(ctx, func() syscall.Errno {
 		return n.inside(func(dir int) (err error) {
 			if fd, err = open(dir); err != nil {
 				return err
 			}
-			if err = describe(fd, &st, &out.Attr); err != nil {
+			if err = describe(fd, &id, &out.Attr); err != nil {
 				_ = unix.Close(fd)
 			}
 			return err
@@ -182,7 +182,7 @@ func (n *stateNode) makeFile(ctx context.Context, out *fuse.EntryOut, open func(
 	}
 	out.SetEntryTimeout(stateTimeout)
 	out.SetAttrTimeout(stateTimeout)
-	ch := n.NewInode(ctx, &stateNode{tree: n.tree}, stable(&st))
+	ch := n.NewInode(ctx, &stateNode{tree: n.tree}, id)
 	made, ok := ch.Operations().(*stateNode) // the inode may have been known
 	if !ok {
 		_ = unix.Close(fd)

@@ -9,7 +9,6 @@ import (
 
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
-	"golang.org/x/sys/unix"
 
 	"github.com/claudefs/claudefs/internal/serve"
 )
@@ -63,8 +62,7 @@ func asSeen(ctx context.Context, a *fuse.Attr) {
 
 // Getattr implements fs.NodeGetattrer.
 func (t *treeNode) Getattr(ctx context.Context, _ fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	var st unix.Statx_t
-	if err := describe(t.dir, &st, &out.Attr); err != nil {
+	if err := describe(t.dir, nil, &out.Attr); err != nil {
 		return fusefs.ToErrno(err)
 	}
 	t.topAttr(ctx, &out.Attr)
