@@ -31,18 +31,44 @@ func (s *shim) once(h *fuse.InHeader, aux uint64, do func() fuse.Status, again f
 	return st
 }
 
-// remove carries out a request that takes a name away. Gone already: it was this request.
+// remove carries out a request that takes a name away. If a server died over it, a name that is gone was taken by this
+// request, and a file that came to the name since stays.
 func (s *shim) remove(h *fuse.InHeader, at ledger.Name, do func() fuse.Status) fuse.Status {
+	var before uint64
 	if !s.slow(at) {
+		before = mark(s.ledger.Child(at.Parent, at.Name))
 		s.nodes.reviving.RLock()
 		defer s.nodes.reviving.RUnlock()
 	}
-	return s.once(h, 0, do, func(bool, uint64) fuse.Status {
+	return s.once(h, before, do, func(done bool, before uint64) fuse.Status {
+		if done || before != 0 && s.markAt(h.NodeId, at.Name) != before {
+			return fuse.OK
+		}
 		if st := do(); st != fuse.ENOENT {
 			return st
 		}
 		return fuse.OK
 	})
+}
+
+// mark tells a file from another one in the journal, 0 for none.
+func mark(n *ledger.Node) uint64 {
+	if n == nil {
+		return 0
+	}
+	return markOf(n.Key)
+}
+
+func markOf(k ledger.Key) uint64 { return max(k.Ino^k.Gen, 1) }
+
+// markAt is the mark of the file that has a name now. parent is the file system's id.
+func (s *shim) markAt(parent uint64, name string) uint64 {
+	var out fuse.EntryOut
+	if s.lookupMade(parent, name, &out) != fuse.OK {
+		return 0
+	}
+	s.release(out.NodeId)
+	return markOf(keyOf(&out))
 }
 
 // slow reports whether taking a name away may have to wait for others: no tree is to wait with it.

@@ -176,25 +176,14 @@ func (s *shim) moving(from, to ledger.Name, exchange bool) (stay func()) {
 	}
 }
 
-// exchange has two names change places. Repeated, it would change them back, so the inode that the first one had
-// before tells whether it was done.
+// exchange has two names change places. Repeated, it would change them back, so the file that the first one had before
+// tells whether it was done.
 func (s *shim) exchange(in *fuse.RenameIn, from ledger.Name, do func() fuse.Status) fuse.Status {
-	var before uint64
-	if n := s.ledger.Child(from.Parent, from.Name); n != nil {
-		before = n.Key.Ino
-	}
+	before := mark(s.ledger.Child(from.Parent, from.Name))
 	s.nodes.reviving.RLock()
 	defer s.nodes.reviving.RUnlock()
 	return s.once(&in.InHeader, before, do, func(done bool, before uint64) fuse.Status {
-		var out fuse.EntryOut
-		if done {
-			return fuse.OK
-		}
-		if st := s.lookupMade(in.NodeId, from.Name, &out); st != fuse.OK {
-			return st
-		}
-		s.release(out.NodeId)
-		if out.Attr.Ino != before {
+		if done || s.markAt(in.NodeId, from.Name) != before {
 			return fuse.OK
 		}
 		return do()
