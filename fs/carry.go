@@ -24,9 +24,6 @@ type Orphans interface {
 	Names() []string
 }
 
-// orphanName is what the descriptor of a file without a name is kept as.
-func orphanName(k ledger.Key) string { return fmt.Sprintf("file-%d-%d", k.Ino, k.Gen) }
-
 // withObject adds a sealed object to an open's flags, for the next server. Without a ledger there is none.
 func (c *Config) withObject(flags uint32, object uint64) uint32 {
 	if c.Ledger == nil {
@@ -50,12 +47,7 @@ func (c *Config) tidy() {
 		}
 	}
 	for _, name := range c.Orphans.Names() {
-		var k ledger.Key
-		if n, _ := fmt.Sscanf(name, "file-%d-%d", &k.Ino, &k.Gen); n != 2 {
-			continue
-		}
-		k.Type = regular
-		if c.Ledger.OpenFiles(c.Ledger.Find(k)) == 0 {
+		if k, _, ok := orphanOf(name); ok && c.Ledger.OpenFiles(c.Ledger.Find(k)) == 0 {
 			c.Orphans.Drop(name)
 		}
 	}
@@ -68,7 +60,7 @@ func (c *Config) closed(h ledger.Handle, n *ledger.Node) {
 		c.settle(uint64(h.Object))
 	}
 	if c.Ledger.OpenFiles(n.ID) == 0 {
-		c.Orphans.Drop(orphanName(n.Key))
+		c.dropOrphan(n.Key)
 	}
 }
 

@@ -15,6 +15,12 @@ type settling struct{ unlocks sync.Map }
 // until has unlock called when the request is settled.
 func (s *settling) until(ctx context.Context, unlock func()) { s.unlocks.Store(ctx.Done(), unlock) }
 
+// has reports whether the request holds one.
+func (s *settling) has(ctx context.Context) bool {
+	_, ok := s.unlocks.Load(ctx.Done())
+	return ok
+}
+
 func (s *settling) settle(cancel <-chan struct{}) {
 	if unlock, ok := s.unlocks.LoadAndDelete(cancel); ok {
 		unlock.(func())()
@@ -33,14 +39,24 @@ func (f *settledFS) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name string
 	return f.RawFileSystem.Lookup(cancel, h, name, out)
 }
 
+// ReadDirPlus implements fuse.RawFileSystem: a lookup of each entry.
+func (f *settledFS) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
+	defer f.settling.settle(cancel)
+	return f.RawFileSystem.ReadDirPlus(cancel, in, out)
+}
+
 // Rename implements fuse.RawFileSystem.
 func (f *settledFS) Rename(cancel <-chan struct{}, in *fuse.RenameIn, oldName, newName string) fuse.Status {
 	defer f.settling.settle(cancel)
 	return f.RawFileSystem.Rename(cancel, in, oldName, newName)
 }
 
-// locked runs do with lock held, and keeps it until the request is settled if do succeeds.
+// locked runs do with lock held, and keeps it until the request is settled if do succeeds. A request locks once: the
+// entries of a listing are looked up one after the other.
 func (t *treeNode) locked(ctx context.Context, lock sync.Locker, do func() syscall.Errno) syscall.Errno {
+	if t.cfg.settling.has(ctx) {
+		return do()
+	}
 	lock.Lock()
 	release := lock.Unlock
 	defer func() { release() }() // also if do panics

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"fmt"
 	"syscall"
 
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
@@ -12,6 +13,42 @@ import (
 )
 
 const regular = syscall.S_IFREG
+
+// maxOrphans bounds the descriptors that are kept for one tree: their places are shared by all trees.
+const maxOrphans = 64
+
+var errTooMany = fmt.Errorf("the tree has %d already", maxOrphans)
+
+// orphanName is what the descriptor of a file without a name is kept as.
+func orphanName(k ledger.Key, tree string) string {
+	return fmt.Sprintf("file-%d-%d-%s", k.Ino, k.Gen, tree)
+}
+
+// orphanOf takes such a name apart.
+func orphanOf(name string) (k ledger.Key, tree string, ok bool) {
+	n, _ := fmt.Sscanf(name, "file-%d-%d-%s", &k.Ino, &k.Gen, &tree)
+	k.Type = regular
+	return k, tree, n == 3
+}
+
+// dropOrphan lets go of a file's descriptor, whichever tree it is of.
+func (c *Config) dropOrphan(k ledger.Key) {
+	for _, name := range c.Orphans.Names() {
+		if kept, _, ok := orphanOf(name); ok && kept == k {
+			c.Orphans.Drop(name)
+		}
+	}
+}
+
+// orphans counts what is kept for the tree.
+func (t *treeNode) orphans() (n int) {
+	for _, name := range t.cfg.Orphans.Names() {
+		if _, tree, ok := orphanOf(name); ok && tree == t.name {
+			n++
+		}
+	}
+	return n
+}
 
 // displacing runs do, which takes the name away from the file that has it. The file is pinned first, and if it is open
 // its descriptor is kept: when the server dies there is no other way to it.
@@ -28,7 +65,7 @@ func (n *stateNode) displacing(name string, do func() syscall.Errno) syscall.Err
 	}
 	// It has its name still.
 	if kept {
-		n.tree.cfg.Orphans.Drop(orphanName(s.key()))
+		n.tree.cfg.Orphans.Drop(s.orphanName())
 	}
 	if unpin != nil {
 		unpin()
@@ -51,6 +88,8 @@ func (n *stateNode) key() ledger.Key {
 	return ledger.Key{Ino: a.Ino, Gen: a.Gen, Type: a.Mode}
 }
 
+func (n *stateNode) orphanName() string { return orphanName(n.key(), n.tree.name) }
+
 // preserve has the descriptor of an open file kept until its last handle is closed. It reports whether it was not before.
 func (n *stateNode) preserve() (kept bool) {
 	if n.tree.cfg.Orphans == nil || n.StableAttr().Mode != regular {
@@ -58,11 +97,15 @@ func (n *stateNode) preserve() (kept bool) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	name := orphanName(n.key())
+	name := n.orphanName()
 	if len(n.handles) == 0 || n.tree.cfg.Orphans.Has(name) {
 		return false
 	}
-	if err := n.tree.cfg.Orphans.Keep(name, n.handles[0].fd()); err != nil {
+	err := errTooMany
+	if n.tree.orphans() < maxOrphans {
+		err = n.tree.cfg.Orphans.Keep(name, n.handles[0].fd())
+	}
+	if err != nil {
 		n.tree.cfg.Log.Warn("Deleted open file would not outlive the server", "tree", n.tree.name, "err", err)
 		return false
 	}
@@ -77,13 +120,13 @@ func (n *stateNode) relinquish() {
 		return
 	}
 	if c.Ledger.OpenFiles(c.Ledger.Find(n.key())) == 0 {
-		c.Orphans.Drop(orphanName(n.key()))
+		c.Orphans.Drop(n.orphanName())
 	}
 }
 
 // reviveOrphan makes the node of a file without a name, from the descriptor that an earlier server kept.
 func (t *treeNode) reviveOrphan(ctx context.Context, n *ledger.Node, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
-	fd, ok := t.cfg.Orphans.Take(orphanName(n.Key))
+	fd, ok := t.cfg.Orphans.Take(orphanName(n.Key, t.name))
 	if !ok {
 		return nil, syscall.ESTALE
 	}
@@ -102,7 +145,7 @@ func (n *stateNode) reopenOrphan(flags uint32) (int, error) {
 	if n.tree.cfg.Orphans == nil {
 		return -1, unix.ESTALE
 	}
-	kept, ok := n.tree.cfg.Orphans.Take(orphanName(n.key()))
+	kept, ok := n.tree.cfg.Orphans.Take(n.orphanName())
 	if !ok {
 		return -1, unix.ESTALE
 	}

@@ -79,6 +79,13 @@ func TestDirectoryRenamedUnderUse(t *testing.T) {
 		"rename": func() error {
 			return errors.Join(unix.Mknodat(dir, "one", unix.S_IFREG|0o644, 0), unix.Renameat(dir, "one", dir, "two"), unix.Unlinkat(dir, "two", 0))
 		},
+		"list": func() error {
+			list, err := os.ReadDir(fmt.Sprintf("/proc/self/fd/%d", dir))
+			if err == nil && len(list) == 0 {
+				err = errors.New("nothing is listed")
+			}
+			return err
+		},
 		"stat": func() error {
 			var st unix.Stat_t
 			return unix.Fstatat(dir, "file", &st, 0)

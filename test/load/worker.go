@@ -39,6 +39,7 @@ func allWorkers(plain bool) []worker {
 		appendWorkers(),
 		fileWorkers(),
 		renameWorkers(),
+		movedWorkers(),
 		linkWorkers(),
 		directoryWorkers(),
 		handleWorkers(),
