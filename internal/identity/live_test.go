@@ -82,23 +82,6 @@ func TestResolveEnded(t *testing.T) {
 	}
 }
 
-// BenchmarkResolve attests a caller of this machine, a thread that is not its process's first.
-func BenchmarkResolve(b *testing.B) {
-	r, err := identity.NewResolver()
-	if err != nil {
-		b.Fatal(err)
-	}
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	c := identity.Caller{TID: uint32(unix.Gettid())}
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := r.Resolve(context.Background(), c); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
 // A process in a pid namespace that no runtime made is a container of its own.
 func TestResolveUnshared(t *testing.T) {
 	// The shell is process 1 of the new namespace and says its number in ours, which /proc outside tells.
