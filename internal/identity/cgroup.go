@@ -6,10 +6,29 @@ import (
 	"strings"
 )
 
-// component matches one path component that names a container: an optional runtime prefix and 64 hex digits. It must
-// match entirely, so "libpod-conmon-<id>.scope", which runs on the host, does not. "libpod-payload-<id>" is what
-// podman makes below a unit of systemd (--cgroups=split, as every Quadlet has it).
-var component = regexp.MustCompile(`^(?:(docker|libpod|libpod-payload|crio|cri-containerd|containerd|nerdctl|buildkit)-)?([0-9a-f]{64})(?:\.scope)?$`)
+// runtimes are the prefixes that a component naming a container may have. "libpod-payload-" is what podman makes below a
+// unit of systemd (--cgroups=split, as every Quadlet has it). "libpod-conmon-", which runs on the host, is none.
+var runtimes = map[string]string{
+	"": "", "docker-": "docker", "libpod-": "libpod", "libpod-payload-": "libpod", "crio-": "crio",
+	"cri-containerd-": "cri-containerd", "containerd-": "containerd", "nerdctl-": "nerdctl", "buildkit-": "buildkit",
+}
+
+const idLength = 64 // hex digits
+
+// component takes a path component that names a container apart: a runtime's prefix, the id, and perhaps ".scope". It
+// must be that entirely; else id is "".
+func component(part string) (id, runtime string) {
+	part = strings.TrimSuffix(part, ".scope")
+	if len(part) < idLength {
+		return "", ""
+	}
+	prefix, id := part[:len(part)-idLength], part[len(part)-idLength:]
+	runtime, known := runtimes[prefix]
+	if !known || strings.Trim(id, "0123456789abcdef") != "" {
+		return "", ""
+	}
+	return id, runtime
+}
 
 // runtimeUnit matches where runtimes themselves run. With cgroup v1 they leave their containers there in v2, which has
 // no controllers then.
@@ -39,8 +58,8 @@ func claim(path string) (id, runtime, prefix string) {
 	off := 0
 	for part := range strings.SplitSeq(path, "/") {
 		end := off + len(part)
-		if m := component.FindStringSubmatch(scope(part)); m != nil {
-			return m[2], strings.TrimSuffix(m[1], "-payload"), path[:end]
+		if id, runtime = component(scope(part)); id != "" {
+			return id, runtime, path[:end]
 		}
 		off = end + 1
 	}

@@ -1,9 +1,32 @@
 package identity
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 )
+
+// FuzzComponent holds the taking apart to a pattern that says the same.
+func FuzzComponent(f *testing.F) {
+	pattern := regexp.MustCompile(`^(?:(docker|libpod|libpod-payload|crio|cri-containerd|containerd|nerdctl|buildkit)-)?([0-9a-f]{64})(?:\.scope)?$`)
+	for _, part := range []string{
+		"SELF", "docker-SELF.scope", "libpod-payload-SELF", "libpod-conmon-SELF.scope", "SELF.scope.scope", "-SELF", "aSELF", "docker-payload-SELF",
+		"SELF\n", ".scope", "payload-SELF", "libpod-" + strings.Repeat("a", 63), strings.Repeat("A", 64),
+		strings.Repeat("a", 63) + "/", strings.Repeat("a", 32) + "-" + strings.Repeat("a", 31),
+	} {
+		f.Add(ids.Replace(part))
+	}
+	f.Fuzz(func(t *testing.T, part string) {
+		id, runtime := component(part)
+		wantID, wantRuntime := "", ""
+		if m := pattern.FindStringSubmatch(part); m != nil {
+			wantID, wantRuntime = m[2], strings.TrimSuffix(m[1], "-payload")
+		}
+		if id != wantID || runtime != wantRuntime {
+			t.Fatalf("%q: got %q %q, want %q %q", part, id, runtime, wantID, wantRuntime)
+		}
+	})
+}
 
 // FuzzClaim: a claim is the first component that names a container, its prefix ends with it, and nothing below it
 // changes the answer, nor the pod.
