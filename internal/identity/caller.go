@@ -34,7 +34,8 @@ type Subject struct {
 	PidNamespace uint64
 	// Cgroups are the caller's cgroup paths by hierarchy, "" for cgroup v2.
 	Cgroups map[string]string
-	// Roots are the trees of our mount that the caller's mount namespace holds, by mount root; "/" is the whole mount.
+	// Roots are the trees of our mount that a container's mount namespace holds, by mount root; "/" is the whole mount. A
+	// host process's are not looked at, since they give it no right: it holds nothing.
 	Roots []string
 	// HostRoot: the caller's root directory is still the host's, as while a container is being set up.
 	HostRoot bool

@@ -88,12 +88,12 @@ func (f *fake) build(files map[string]string) {
 	}
 }
 
-// meanwhile makes something happen while the caller is being attested: its mount table, which is read after its start
+// meanwhile makes something happen while the caller is being attested: its cgroup, which is read after its start
 // time, is a pipe that gives its text only once the change is made.
 func (f *fake) meanwhile(caller uint32, change string) {
 	f.t.Helper()
-	path := filepath.Join(f.r.proc.dir, fmt.Sprint(caller), "mountinfo")
-	table, err := os.ReadFile(path)
+	path := filepath.Join(f.r.proc.dir, fmt.Sprint(caller), "cgroup")
+	text, err := os.ReadFile(path)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func (f *fake) meanwhile(caller uint32, change string) {
 		}
 		defer w.Close()
 		f.change(strings.Fields(change))
-		if _, err := w.Write(table); err != nil {
+		if _, err := w.Write(text); err != nil {
 			f.t.Error(err)
 		}
 	}()

@@ -121,10 +121,11 @@ func pidsOf(text string) []uint32 {
 func (r *Resolver) firstOf(pids []uint32) (uint32, error) {
 	var candidates []uint32
 	for _, pid := range pids {
-		if !r.proc.firstInNamespace(pid) {
+		p := r.proc.entry(pid)
+		if !p.firstInNamespace() {
 			continue
 		}
-		if ns, err := r.proc.pidNamespace(pid); err == nil && ns != r.hostPidns {
+		if ns, err := p.pidNamespace(); err == nil && ns != r.hostPidns {
 			candidates = append(candidates, pid)
 		}
 	}
@@ -141,7 +142,7 @@ func (r *Resolver) firstOf(pids []uint32) (uint32, error) {
 // outermost returns the one of pids whose namespace holds those of all others, 0 when there is none.
 func (r *Resolver) outermost(pids []uint32) uint32 {
 	for _, pid := range pids {
-		ns, err := r.proc.pidNamespace(pid)
+		ns, err := r.proc.entry(pid).pidNamespace()
 		if err == nil && !slices.ContainsFunc(pids, func(o uint32) bool { return !r.proc.pidNamespaceWithin(o, ns) }) {
 			return pid
 		}
@@ -154,7 +155,7 @@ func (r *Resolver) outermost(pids []uint32) uint32 {
 func (r *Resolver) related(s *Subject, pids []uint32) error {
 	spaces := map[uint64]uint32{}
 	for _, pid := range append(pids, s.PID) {
-		if ns, err := r.proc.pidNamespace(pid); err == nil && ns != r.hostPidns {
+		if ns, err := r.proc.entry(pid).pidNamespace(); err == nil && ns != r.hostPidns {
 			spaces[ns] = pid
 		}
 	}

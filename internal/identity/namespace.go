@@ -17,11 +17,12 @@ var errNotInit = errors.New("not the first process of a pid namespace of its own
 // it to another one at once. So a client asks its runtime again afterwards whether pid still is that container's, and
 // forgets the number when the container ends.
 func (r *Resolver) NamespaceOf(pid uint32) (uint64, error) {
-	ns, err := r.proc.pidNamespace(pid)
+	p := r.proc.entry(pid)
+	ns, err := p.pidNamespace()
 	if err != nil {
 		return 0, fmt.Errorf("find pid namespace of process %d: %w", pid, err)
 	}
-	if ns == r.hostPidns || !r.proc.firstInNamespace(pid) {
+	if ns == r.hostPidns || !p.firstInNamespace() {
 		return 0, fmt.Errorf("find pid namespace of process %d: %w", pid, errNotInit)
 	}
 	return ns, nil
@@ -33,17 +34,9 @@ func NamespaceID(ns uint64) string { return fmt.Sprintf("pidns-%d", ns) }
 // parentNamespace asks the kernel; it refuses for namespaces that are not below our own.
 func parentNamespace(fd int) (int, error) { return unix.IoctlRetInt(fd, unix.NS_GET_PARENT) }
 
-func (p proc) pidNamespace(pid uint32) (uint64, error) {
-	var st unix.Stat_t
-	if err := unix.Stat(p.path(pid, "ns/pid"), &st); err != nil {
-		return 0, fmt.Errorf("read pid namespace: %w", err)
-	}
-	return st.Ino, nil
-}
-
-// firstInNamespace reports whether pid is process 1 of its pid namespace.
-func (p proc) firstInNamespace(pid uint32) bool {
-	b, err := p.read(pid, "status")
+// firstInNamespace reports whether it is process 1 of its pid namespace.
+func (e entry) firstInNamespace() bool {
+	b, err := e.read("status")
 	if err != nil {
 		return false
 	}
@@ -62,7 +55,7 @@ func nsPid(status string) string {
 // pidNamespaceWithin reports whether pid's namespace is want or a descendant of it.
 func (p proc) pidNamespaceWithin(pid uint32, want uint64) bool {
 	const maxLevels = 33 // MAX_PID_NS_LEVEL is 32
-	fd, err := unix.Open(p.path(pid, "ns/pid"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := p.entry(pid).open("ns/pid")
 	for range maxLevels {
 		if err != nil {
 			return false

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"os"
 	"sync/atomic"
-
-	"golang.org/x/sys/unix"
 )
 
 // Resolver attests callers of one mount.
@@ -14,14 +12,19 @@ type Resolver struct {
 	proc         proc
 	dev          atomic.Uint64 // st_dev of our mount, 0 before it is mounted
 	hostPidns    uint64
+	hostMntns    uint64
 	cgroupMounts []string
 }
 
 // NewResolver makes a resolver; SetDevice has to follow. It must run in the host's pid namespace: everything that is
 // in the same one counts as the host.
 func NewResolver() (*Resolver, error) {
-	p := kernel
-	ns, err := p.pidNamespace(uint32(os.Getpid()))
+	self := uint32(os.Getpid())
+	pidns, err := kernel.entry(self).pidNamespace()
+	if err != nil {
+		return nil, err
+	}
+	mntns, err := MountNamespace(self)
 	if err != nil {
 		return nil, err
 	}
@@ -29,7 +32,7 @@ func NewResolver() (*Resolver, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Resolver{proc: p, hostPidns: ns, cgroupMounts: mounts}, nil
+	return &Resolver{proc: kernel, hostPidns: pidns, hostMntns: mntns, cgroupMounts: mounts}, nil
 }
 
 // SetDevice says which device is our mount (st_dev of its root). Until then no caller holds any tree.
@@ -42,11 +45,16 @@ func (r *Resolver) Resolve(_ context.Context, c Caller) (*Subject, error) {
 		// Fail closed: the kernel could not name the caller to us.
 		return nil, ErrNoCaller
 	}
-	before, err := r.proc.thread(c.TID)
+	e, err := r.proc.open(c.TID)
+	if err != nil {
+		return nil, ended(err)
+	}
+	defer e.close()
+	before, err := r.proc.thread(e)
 	if err != nil {
 		return nil, err
 	}
-	s, err := r.read(c)
+	s, err := r.read(c, e)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDenied, err)
 	}
@@ -54,23 +62,35 @@ func (r *Resolver) Resolve(_ context.Context, c Caller) (*Subject, error) {
 	if err := r.name(s); err != nil {
 		return s, err
 	}
-	// All facts came by a number. They are those of one process only if it has meant the same one all the time.
-	return s, r.proc.unchanged(c.TID, before)
+	if err := r.look(s, e); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDenied, err)
+	}
+	// Some facts came by a number. They are the caller's only if it has meant the caller all the time.
+	return s, before.unchanged(e)
 }
 
 // read collects the caller's own facts.
-func (r *Resolver) read(c Caller) (*Subject, error) {
-	cg, err := r.proc.cgroups(c.TID)
+func (r *Resolver) read(c Caller, e entry) (*Subject, error) {
+	cg, err := e.cgroups()
 	if err != nil {
 		return nil, err
 	}
-	s := &Subject{Caller: c, Cgroups: cg, Exe: r.proc.exe(c.TID), HostRoot: r.proc.hostRoot(c.TID)}
-	if s.PidNamespace, err = r.proc.pidNamespace(c.TID); err != nil {
+	s := &Subject{Caller: c, Cgroups: cg, Exe: e.exe(), HostRoot: e.hostRoot()}
+	if s.PidNamespace, err = e.pidNamespace(); err != nil {
 		return nil, err
 	}
-	dev := r.dev.Load()
-	s.Roots, err = r.proc.roots(c.TID, int(unix.Major(dev)), int(unix.Minor(dev)))
-	return s, err
+	return s, nil
+}
+
+// look reads of the caller's mount namespace what is asked of its kind: of a container, whether it holds a tree; of a
+// host process, whether its program is what its path says.
+func (r *Resolver) look(s *Subject, e entry) (err error) {
+	if s.Host {
+		s.Program = e.program(s.Exe, r.hostMntns)
+		return nil
+	}
+	s.Roots, err = e.roots(r.dev.Load())
+	return err
 }
 
 // name says what the subject is from its facts: a host process, a container's, or one in a pid namespace of its own.
@@ -80,7 +100,7 @@ func (r *Resolver) name(s *Subject) (err error) {
 	}
 	switch {
 	case s.Container == "" && s.PidNamespace == r.hostPidns:
-		s.Host, s.Program = true, r.proc.program(s.Caller.TID, s.Exe)
+		s.Host = true
 		return nil
 	case s.Container == "":
 		// No runtime named it in a cgroup (rootless podman on cgroup v1, bubblewrap, unshare): its pid namespace is
@@ -109,14 +129,14 @@ func (r *Resolver) confirm(s *Subject) error {
 // ConfirmInit checks that the subject is inside the container whose first process is init: its cgroup at or below
 // init's in every hierarchy, its pid namespace init's or one below it. A runtime names init; so can the kernel.
 func (r *Resolver) ConfirmInit(s *Subject, init uint32) error {
-	cg, err := r.proc.cgroups(init)
+	cg, err := r.proc.entry(init).cgroups()
 	if err != nil {
 		return fmt.Errorf("%w: container's first process: %w", ErrDenied, err)
 	}
 	if !Within(s.Cgroups, cg, s.Container) {
 		return ErrCgroup
 	}
-	ns, err := r.proc.pidNamespace(init)
+	ns, err := r.proc.entry(init).pidNamespace()
 	if err != nil {
 		return fmt.Errorf("%w: container's first process: %w", ErrDenied, err)
 	}

@@ -8,7 +8,7 @@ import (
 
 // CallerOf is the caller that a running process would be, for questions about it.
 func CallerOf(pid uint32) (Caller, error) {
-	b, err := kernel.read(pid, "status")
+	b, err := kernel.entry(pid).read("status")
 	if err != nil {
 		return Caller{}, fmt.Errorf("look at process %d: %w", pid, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -17,12 +18,22 @@ type thread struct {
 }
 
 // thread reads a thread and its thread group. One that ended is ErrEnded.
-func (p proc) thread(tid uint32) (thread, error) {
-	group, err := p.threadGroup(tid)
+func (p proc) thread(e entry) (thread, error) {
+	group, err := e.threadGroup()
 	if err != nil {
 		return thread{}, ended(err)
 	}
-	return p.starts(tid, group)
+	t := thread{group: Process{PID: group}}
+	if t.start, err = e.start(); err != nil {
+		return thread{}, ended(err)
+	}
+	if t.group.Start = t.start; p.path(group) != e.path {
+		t.group.Start, err = p.entry(group).start()
+	}
+	if err != nil {
+		return thread{}, ended(err)
+	}
+	return t, nil
 }
 
 // ended tells a thread that ended from one that cannot be read; both deny.
@@ -34,38 +45,24 @@ func ended(err error) error {
 	return fmt.Errorf("%w: %w", ErrDenied, err)
 }
 
-func (p proc) threadGroup(tid uint32) (uint32, error) {
-	b, err := p.read(tid, "status")
+func (e entry) threadGroup() (uint32, error) {
+	b, err := e.read("status")
 	if err != nil {
 		return 0, fmt.Errorf("read caller's thread group: %w", err)
 	}
 	return parseThreadGroup(string(b))
 }
 
-// starts reads when a thread and its process began.
-func (p proc) starts(tid, group uint32) (thread, error) {
-	start, err := p.start(tid)
+// unchanged checks that it still is the thread that it was before: ErrEnded or ErrChanged if not. It must come after
+// every other fact was read. Of the thread's process there is nothing to check: the kernel keeps its number until its
+// last thread has ended, and a thread that becomes the first by execve(2) gives up its own number.
+func (t thread) unchanged(e entry) error {
+	now, err := e.start()
 	if err != nil {
-		return thread{}, ended(err)
+		return ended(err)
 	}
-	t := thread{group: Process{PID: group, Start: start}, start: start}
-	if group != tid {
-		if t.group.Start, err = p.start(group); err != nil {
-			return thread{}, ended(err)
-		}
-	}
-	return t, nil
-}
-
-// unchanged checks that a thread id still means the thread that it meant before: ErrEnded or ErrChanged if not. A
-// thread stays in its process for life, so the start times tell. It must come after every other fact was read.
-func (p proc) unchanged(tid uint32, before thread) error {
-	now, err := p.starts(tid, before.group.PID)
-	if err != nil {
-		return err
-	}
-	if now != before {
-		return fmt.Errorf("%w: thread %d of process %d", ErrChanged, tid, before.group.PID)
+	if now != t.start {
+		return fmt.Errorf("%w: thread %s of process %d", ErrChanged, filepath.Base(e.path), t.group.PID)
 	}
 	return nil
 }

@@ -2,6 +2,9 @@ package identity
 
 import (
 	"errors"
+	"fmt"
+	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -85,4 +88,49 @@ func FuzzStat(f *testing.F) {
 			t.Fatalf("%q: got %q %d %v, want %q %d %v", rest, state, start, err, v[0], want, werr)
 		}
 	})
+}
+
+// An open entry stays that of its process: when the number means another one, there is nothing to read through it.
+func TestEntryEndsWithItsProcess(t *testing.T) {
+	for range 100 {
+		old, again := sleeper(t), (*exec.Cmd)(nil)
+		pid := uint32(old.Process.Pid)
+		e, err := kernel.open(pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer e.close()
+		if _, err := kernel.thread(e); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = old.Process.Kill(), old.Wait()
+		if err := os.WriteFile("/proc/sys/kernel/ns_last_pid", fmt.Append(nil, pid-1), 0); err != nil {
+			t.Skip("numbers cannot be chosen:", err)
+		}
+		if again = sleeper(t); uint32(again.Process.Pid) != pid {
+			continue // somebody else was faster
+		}
+		if _, err := kernel.entry(pid).start(); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := e.read("cgroup"); !errors.Is(ended(err), ErrEnded) {
+			t.Errorf("read of the process that came after: %q, %v", b, err)
+		}
+		if _, err := kernel.thread(e); !errors.Is(err, ErrEnded) {
+			t.Errorf("thread: got %v", err)
+		}
+		return
+	}
+	t.Skip("no number came again")
+}
+
+// sleeper is a process that waits until the test ends.
+func sleeper(t *testing.T) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command("sleep", "60")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = cmd.Process.Kill(), cmd.Wait() })
+	return cmd
 }

@@ -37,7 +37,7 @@ func (r *Resolver) Witness(s *Subject, init uint32) (Process, error) {
 	case pid == 0:
 		pid = s.Caller.TID
 	}
-	start, err := r.proc.start(pid)
+	start, err := r.proc.entry(pid).start()
 	if err != nil {
 		return Process{}, err
 	}
@@ -54,7 +54,8 @@ func (r *Resolver) firstOfNamespace(ns uint64) (uint32, error) {
 		if err != nil {
 			continue
 		}
-		if got, err := r.proc.pidNamespace(uint32(pid)); err == nil && got == ns && r.proc.firstInNamespace(uint32(pid)) {
+		p := r.proc.entry(uint32(pid))
+		if got, err := p.pidNamespace(); err == nil && got == ns && p.firstInNamespace() {
 			return uint32(pid), nil
 		}
 	}
@@ -63,7 +64,7 @@ func (r *Resolver) firstOfNamespace(ns uint64) (uint32, error) {
 
 // Alive reports whether that very process still runs. A zombie does not.
 func (r *Resolver) Alive(p Process) bool {
-	b, err := os.ReadFile(r.proc.path(p.PID, "stat"))
+	b, err := r.proc.entry(p.PID).read("stat")
 	if errors.Is(err, os.ErrNotExist) {
 		return false
 	}
@@ -74,8 +75,8 @@ func (r *Resolver) Alive(p Process) bool {
 	return start == p.Start && state != "Z" && state != "X"
 }
 
-func (p proc) start(pid uint32) (uint64, error) {
-	b, err := p.read(pid, "stat")
+func (e entry) start() (uint64, error) {
+	b, err := e.read("stat")
 	if err != nil {
 		return 0, fmt.Errorf("read start time: %w", err)
 	}

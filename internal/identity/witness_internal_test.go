@@ -30,7 +30,7 @@ func TestAlive(t *testing.T) {
 		t.Fatal(err)
 	}
 	pid := uint32(child.Process.Pid)
-	start, err := r.proc.start(pid)
+	start, err := r.proc.entry(pid).start()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,133 @@
+package identity
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// entry is a process's directory in /proc, or a thread's. What is read through an open one is of that very process: once
+// it has ended there is nothing to read, also when its number means another process by then.
+type entry struct {
+	fd   int // AT_FDCWD when it is not open: the number means what it means at each read
+	path string
+}
+
+// entry names a process by its number alone.
+func (p proc) entry(pid uint32) entry { return entry{unix.AT_FDCWD, p.path(pid)} }
+
+// open takes hold of what a number means now.
+func (p proc) open(pid uint32) (entry, error) {
+	path := p.path(pid)
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return entry{}, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return entry{fd, path}, nil
+}
+
+func (e entry) close() { _ = unix.Close(e.fd) }
+
+// name is what to call a file for a system call with e.fd.
+func (e entry) name(file string) string {
+	if e.fd != unix.AT_FDCWD {
+		return file
+	}
+	return e.path + "/" + file
+}
+
+func (e entry) open(file string) (int, error) {
+	fd, err := unix.Openat(e.fd, e.name(file), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: e.path + "/" + file, Err: err}
+	}
+	return fd, nil
+}
+
+// read reads a file that is small and never waits. Half of the time that os.ReadFile takes here goes into finding out
+// that /proc has no sizes and nothing to poll.
+func (e entry) read(file string) ([]byte, error) {
+	fd, err := e.open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	b := make([]byte, 0, 2048) // a status has about 1,400 bytes
+	for {
+		n, err := unix.Read(fd, b[len(b):cap(b)])
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return nil, &os.PathError{Op: "read", Path: e.path + "/" + file, Err: err}
+		case n == 0:
+			return b, nil
+		}
+		if b = b[:len(b)+n]; len(b) == cap(b) {
+			b = slices.Grow(b, cap(b))
+		}
+	}
+}
+
+func (e entry) stat(file string) (unix.Stat_t, error) {
+	var st unix.Stat_t
+	err := unix.Fstatat(e.fd, e.name(file), &st, 0)
+	return st, err
+}
+
+func (e entry) cgroups() (map[string]string, error) {
+	b, err := e.read("cgroup")
+	if err != nil {
+		return nil, fmt.Errorf("read caller's cgroup: %w", err)
+	}
+	return ParseCgroup(string(b))
+}
+
+func (e entry) roots(dev uint64) ([]string, error) {
+	b, err := e.read("mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("read caller's mount table: %w", err)
+	}
+	return ParseRoots(string(b), int(unix.Major(dev)), int(unix.Minor(dev)))
+}
+
+func (e entry) pidNamespace() (uint64, error) {
+	st, err := e.stat("ns/pid")
+	if err != nil {
+		return 0, fmt.Errorf("read pid namespace: %w", err)
+	}
+	return st.Ino, nil
+}
+
+func (e entry) exe() string {
+	var b [unix.PathMax]byte
+	n, err := unix.Readlinkat(e.fd, e.name("exe"), b[:])
+	if err != nil {
+		return ""
+	}
+	return string(b[:n])
+}
+
+// program is exe if it was found by the mount table with this number, the host's, else "": in a mount namespace of one's
+// own, which any user can make, another file can have the path. The path itself is not looked at: it may lead to
+// whoever hangs us.
+func (e entry) program(exe string, hostMntns uint64) string {
+	if st, err := e.stat("ns/mnt"); err != nil || st.Ino != hostMntns {
+		return ""
+	}
+	return exe
+}
+
+// hostRoot reports whether the process's root directory is the host's: true for a container that is being set up and
+// has not yet changed its root.
+func (e entry) hostRoot() bool {
+	var ours unix.Stat_t
+	theirs, err := e.stat("root")
+	if err != nil || unix.Stat("/", &ours) != nil {
+		return false
+	}
+	return theirs.Dev == ours.Dev && theirs.Ino == ours.Ino
+}
