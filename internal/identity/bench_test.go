@@ -57,11 +57,22 @@ func resolves(b *testing.B, tid uint32) {
 	}
 	r.SetDevice(unix.Mkdev(0, 4711))
 	b.ReportAllocs()
+	before := worked()
 	for b.Loop() {
 		if _, err := r.Resolve(context.Background(), identity.Caller{TID: tid}); err != nil {
 			b.Fatal(err)
 		}
 	}
+	b.ReportMetric(float64(worked()-before)/float64(b.N), "cpu-ns/op")
+}
+
+// worked is what we have had of the processors in ns: a machine that others use too changes it less than the clock's time.
+func worked() int64 {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return u.Utime.Nano() + u.Stime.Nano()
 }
 
 // box starts ten processes in new namespaces with 40 mounts more, and returns them, process 1 first.

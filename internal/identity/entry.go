@@ -86,7 +86,8 @@ func (e entry) cgroups() (map[string]string, error) {
 	return ParseCgroup(string(b))
 }
 
-func (e entry) roots(dev uint64) ([]string, error) {
+// table reads the roots of a device's mounts out of the written mount table.
+func (e entry) table(dev uint64) ([]string, error) {
 	b, err := e.read("mountinfo")
 	if err != nil {
 		return nil, fmt.Errorf("read caller's mount table: %w", err)
@@ -124,10 +125,15 @@ func (e entry) program(exe string, hostMntns uint64) string {
 // hostRoot reports whether the process's root directory is the host's: true for a container that is being set up and
 // has not yet changed its root.
 func (e entry) hostRoot() bool {
-	var ours unix.Stat_t
-	theirs, err := e.stat("root")
-	if err != nil || unix.Stat("/", &ours) != nil {
-		return false
-	}
-	return theirs.Dev == ours.Dev && theirs.Ino == ours.Ino
+	theirs, err1 := rootOf(e.fd, e.name("root"), unix.STATX_INO)
+	ours, err2 := rootOf(unix.AT_FDCWD, "/", unix.STATX_INO)
+	return err1 == nil && err2 == nil && theirs.Ino == ours.Ino && theirs.Dev_major == ours.Dev_major && theirs.Dev_minor == ours.Dev_minor
+}
+
+// rootOf looks at a root directory without a question to its file system: anybody may have chosen one that hangs, or
+// ours, which would have to answer while it waits.
+func rootOf(fd int, path string, mask int) (unix.Statx_t, error) {
+	var st unix.Statx_t
+	err := unix.Statx(fd, path, unix.AT_STATX_DONT_SYNC, mask, &st)
+	return st, err
 }

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync/atomic"
@@ -14,6 +15,7 @@ type Resolver struct {
 	hostPidns    uint64
 	hostMntns    uint64
 	cgroupMounts []string
+	mounts       mountIDs
 }
 
 // NewResolver makes a resolver; SetDevice has to follow. It must run in the host's pid namespace: everything that is
@@ -89,7 +91,10 @@ func (r *Resolver) look(s *Subject, e entry) (err error) {
 		s.Program = e.program(s.Exe, r.hostMntns)
 		return nil
 	}
-	s.Roots, err = e.roots(r.dev.Load())
+	dev := r.dev.Load()
+	if s.Roots, err = r.mounts.roots(e, dev); errors.Is(err, errNoIDs) {
+		s.Roots, err = e.table(dev)
+	}
 	return err
 }
 
