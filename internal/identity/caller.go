@@ -44,6 +44,9 @@ type Subject struct {
 	// Program is Exe of a host process that has the host's own mount table, so that the path is that of the host's file;
 	// else "".
 	Program string
+
+	cgroupText string // what Cgroups was read from
+	first      uint32 // the container's first process that Resolve confirmed; 0 for none
 }
 
 // ErrDenied is wrapped by every refusal on kernel facts; it wraps fs.ErrPermission.

@@ -58,7 +58,10 @@ func claim(path string) (id, runtime, prefix string) {
 	off := 0
 	for part := range strings.SplitSeq(path, "/") {
 		end := off + len(part)
-		if id, runtime = component(scope(part)); id != "" {
+		if len(part) >= idLength {
+			id, runtime = component(scope(part))
+		}
+		if id != "" {
 			return id, runtime, path[:end]
 		}
 		off = end + 1

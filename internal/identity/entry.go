@@ -49,13 +49,19 @@ func (e entry) open(file string) (int, error) {
 
 // read reads a file that is small and never waits. Half of the time that os.ReadFile takes here goes into finding out
 // that /proc has no sizes and nothing to poll.
-func (e entry) read(file string) ([]byte, error) {
+func (e entry) read(file string) ([]byte, error) { return e.readUntil(file, false) }
+
+// readRecord reads a file that the kernel writes in one go (stat, status, cgroup): what leaves room is all of it. The
+// lines of others come as they fit.
+func (e entry) readRecord(file string) ([]byte, error) { return e.readUntil(file, true) }
+
+func (e entry) readUntil(file string, short bool) ([]byte, error) {
 	fd, err := e.open(file)
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(fd)
-	b := make([]byte, 0, 2048) // a status has about 1,400 bytes
+	b := make([]byte, 0, 1024)
 	for {
 		n, err := unix.Read(fd, b[len(b):cap(b)])
 		switch {
@@ -66,8 +72,12 @@ func (e entry) read(file string) ([]byte, error) {
 		case n == 0:
 			return b, nil
 		}
-		if b = b[:len(b)+n]; len(b) == cap(b) {
+		b = b[:len(b)+n]
+		switch {
+		case len(b) == cap(b):
 			b = slices.Grow(b, cap(b))
+		case short:
+			return b, nil
 		}
 	}
 }
@@ -78,12 +88,12 @@ func (e entry) stat(file string) (unix.Stat_t, error) {
 	return st, err
 }
 
-func (e entry) cgroups() (map[string]string, error) {
-	b, err := e.read("cgroup")
+func (e entry) cgroupText() (string, error) {
+	b, err := e.readRecord("cgroup")
 	if err != nil {
-		return nil, fmt.Errorf("read caller's cgroup: %w", err)
+		return "", fmt.Errorf("read caller's cgroup: %w", err)
 	}
-	return ParseCgroup(string(b))
+	return string(b), nil
 }
 
 // table reads the roots of a device's mounts out of the written mount table.
@@ -122,18 +132,24 @@ func (e entry) program(exe string, hostMntns uint64) string {
 	return exe
 }
 
-// hostRoot reports whether the process's root directory is the host's: true for a container that is being set up and
-// has not yet changed its root.
-func (e entry) hostRoot() bool {
-	theirs, err1 := rootOf(e.fd, e.name("root"), unix.STATX_INO)
-	ours, err2 := rootOf(unix.AT_FDCWD, "/", unix.STATX_INO)
-	return err1 == nil && err2 == nil && theirs.Ino == ours.Ino && theirs.Dev_major == ours.Dev_major && theirs.Dev_minor == ours.Dev_minor
-}
+// rootDir is what is known of a root directory; nothing when it cannot be looked at.
+type rootDir unix.Statx_t
+
+func (e entry) root() *rootDir { return rootOf(e.fd, e.name("root")) }
 
 // rootOf looks at a root directory without a question to its file system: anybody may have chosen one that hangs, or
 // ours, which would have to answer while it waits.
-func rootOf(fd int, path string, mask int) (unix.Statx_t, error) {
+func rootOf(fd int, path string) *rootDir {
 	var st unix.Statx_t
-	err := unix.Statx(fd, path, unix.AT_STATX_DONT_SYNC, mask, &st)
-	return st, err
+	if unix.Statx(fd, path, unix.AT_STATX_DONT_SYNC, unix.STATX_INO|unix.STATX_MNT_ID_UNIQUE, &st) != nil {
+		st.Mask = 0
+	}
+	return (*rootDir)(&st)
+}
+
+// hostRoot reports whether the process's root directory is the host's: true for a container that is being set up and
+// has not yet changed its root.
+func (d *rootDir) hostRoot() bool {
+	ours := rootOf(unix.AT_FDCWD, "/")
+	return d.Mask&ours.Mask&unix.STATX_INO != 0 && d.Ino == ours.Ino && d.Dev_major == ours.Dev_major && d.Dev_minor == ours.Dev_minor
 }

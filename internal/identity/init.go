@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
 )
 
 // cgroupMounts lists the mount points of cgroup hierarchies.
@@ -36,18 +37,42 @@ func cgroupMounts(path string) ([]string, error) {
 // maxCgroups bounds how many cgroups below a container's own are looked through for its first process.
 const maxCgroups = 1024
 
+// candidate is what may be a container's first process: process 1 of a pid namespace, the zero value for none.
+type candidate struct {
+	pid uint32
+	ns  uint64
+	// held keeps the process's entry open; nil: it is read by its number.
+	held *os.File
+}
+
+// entry is only good while c is kept alive.
+func (c candidate) entry(p proc) entry {
+	if c.held == nil {
+		return p.entry(c.pid)
+	}
+	return entry{int(c.held.Fd()), c.held.Name()}
+}
+
 // findInit looks for the container's first process among the members of its cgroup: process 1 of its pid namespace,
-// and that namespace not the host's. Two of them contradict each other. 0: none, as with --pid=host or with the pid
+// and that namespace not the host's. Two of them contradict each other. None: as with --pid=host or with the pid
 // namespace of another container.
-func (r *Resolver) findInit(s *Subject) (uint32, error) {
-	dirs := r.cgroupDirs(s)
+func (r *Resolver) findInit(s *Subject) (candidate, error) {
+	prefixes := s.prefixes()
+	if c, ok := r.firsts.recall(r.proc, prefixes); ok {
+		return c, nil
+	}
+	dirs := r.cgroupDirs(prefixes)
 	for _, dir := range dirs {
-		b, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+		list, err := readMembers(dir)
 		if err != nil {
 			continue
 		}
-		if init, err := r.firstOf(pidsOf(string(b))); err != nil || init != 0 {
-			return init, err
+		c, err := r.firstOf(pidsOf(list))
+		if c.pid != 0 {
+			r.firsts.keep(r.proc, prefixes, found{candidate: c, dir: dir, list: list})
+		}
+		if err != nil || c.pid != 0 {
+			return c, err
 		}
 	}
 	// It may have moved further down, as systemd does into init.scope. Whoever stays above must not pass for want of a
@@ -56,32 +81,43 @@ func (r *Resolver) findInit(s *Subject) (uint32, error) {
 	for _, dir := range dirs {
 		text, err := members(dir)
 		if err != nil {
-			return 0, err
+			return candidate{}, err
 		}
 		pids := pidsOf(text)
-		if init, err := r.firstOf(pids); err != nil || init != 0 {
-			return init, err
+		if c, err := r.firstOf(pids); err != nil || c.pid != 0 {
+			return c, err
 		}
 		all = append(all, pids...)
 	}
-	return 0, r.related(s, all)
+	return candidate{}, r.related(s, all)
 }
 
-// cgroupDirs lists the directories of the container's own cgroup, one for each hierarchy that names it.
-func (r *Resolver) cgroupDirs(s *Subject) []string {
+// prefixes lists the paths of the container's own cgroup, of which there is one unless hierarchies differ in theirs.
+func (s *Subject) prefixes() []string {
 	var out []string
-	seen := map[string]bool{}
 	for _, path := range s.Cgroups {
-		id, _, prefix := claim(path)
-		if id != s.Container || seen[prefix] {
-			continue
+		if id, _, prefix := claim(path); id == s.Container && !slices.Contains(out, prefix) {
+			out = append(out, prefix)
 		}
-		seen[prefix] = true
+	}
+	slices.Sort(out)
+	return out
+}
+
+// cgroupDirs lists where those can be in the hierarchies.
+func (r *Resolver) cgroupDirs(prefixes []string) []string {
+	var out []string
+	for _, prefix := range prefixes {
 		for _, m := range r.cgroupMounts {
 			out = append(out, filepath.Join(m, prefix))
 		}
 	}
 	return out
+}
+
+func readMembers(dir string) (string, error) {
+	b, err := entry{unix.AT_FDCWD, dir}.read("cgroup.procs")
+	return string(b), err
 }
 
 // members lists the processes of all cgroups below dir.
@@ -98,8 +134,8 @@ func members(dir string) (string, error) {
 		if n++; n > maxCgroups {
 			return fmt.Errorf("%w: container has more than %d cgroups", ErrDenied, maxCgroups) // Fail closed
 		}
-		if b, err := os.ReadFile(filepath.Join(path, "cgroup.procs")); err == nil {
-			pids.Write(b)
+		if list, err := readMembers(path); err == nil {
+			pids.WriteString(list)
 		}
 		return nil
 	})
@@ -118,45 +154,45 @@ func pidsOf(text string) []uint32 {
 }
 
 // firstOf picks the outermost process 1 among pids: one whose namespace holds those of all other candidates.
-func (r *Resolver) firstOf(pids []uint32) (uint32, error) {
-	var candidates []uint32
+func (r *Resolver) firstOf(pids []uint32) (candidate, error) {
+	var candidates []candidate
 	for _, pid := range pids {
 		p := r.proc.entry(pid)
-		if !p.firstInNamespace() {
-			continue
+		ns, err := p.pidNamespace()
+		if err != nil || ns == r.hostPidns || slices.ContainsFunc(candidates, func(c candidate) bool { return c.ns == ns }) {
+			continue // a namespace has one process 1
 		}
-		if ns, err := p.pidNamespace(); err == nil && ns != r.hostPidns {
-			candidates = append(candidates, pid)
+		if p.firstInNamespace() {
+			candidates = append(candidates, candidate{pid: pid, ns: ns})
 		}
 	}
 	if len(candidates) == 0 {
-		return 0, nil
+		return candidate{}, nil
 	}
-	if first := r.outermost(candidates); first != 0 {
+	if first := r.outermost(candidates); first.pid != 0 {
 		return first, nil
 	}
 	// Fail closed: two unrelated first processes share the container's cgroup; one of them moved itself there.
-	return 0, ErrForged
+	return candidate{}, ErrForged
 }
 
-// outermost returns the one of pids whose namespace holds those of all others, 0 when there is none.
-func (r *Resolver) outermost(pids []uint32) uint32 {
-	for _, pid := range pids {
-		ns, err := r.proc.entry(pid).pidNamespace()
-		if err == nil && !slices.ContainsFunc(pids, func(o uint32) bool { return !r.proc.pidNamespaceWithin(o, ns) }) {
-			return pid
+// outermost returns the one whose namespace holds those of all others, the zero value when there is none.
+func (r *Resolver) outermost(cs []candidate) candidate {
+	for _, c := range cs {
+		if !slices.ContainsFunc(cs, func(o candidate) bool { return o != c && !r.proc.pidNamespaceWithin(o.pid, c.ns) }) {
+			return c
 		}
 	}
-	return 0
+	return candidate{}
 }
 
 // related judges a container without a first process of its own: its processes are either the host's or in the pid
 // namespace of some other container, all in the same one. Whoever moved there from elsewhere is not.
 func (r *Resolver) related(s *Subject, pids []uint32) error {
-	spaces := map[uint64]uint32{}
+	spaces := map[uint64]candidate{}
 	for _, pid := range append(pids, s.PID) {
 		if ns, err := r.proc.entry(pid).pidNamespace(); err == nil && ns != r.hostPidns {
-			spaces[ns] = pid
+			spaces[ns] = candidate{pid: pid, ns: ns}
 		}
 	}
 	switch {
@@ -164,7 +200,7 @@ func (r *Resolver) related(s *Subject, pids []uint32) error {
 		return nil
 	case s.PidNamespace == r.hostPidns:
 		return ErrMixed
-	case len(spaces) > 1 && r.outermost(slices.Collect(maps.Values(spaces))) == 0:
+	case len(spaces) > 1 && r.outermost(slices.Collect(maps.Values(spaces))).pid == 0:
 		return ErrMixed
 	}
 	return nil

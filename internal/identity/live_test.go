@@ -136,6 +136,43 @@ func TestResolveUnshared(t *testing.T) {
 	}
 }
 
+// A container that cgroups name, and an attacker who moves into it with a pid namespace of its own.
+func TestResolveContained(t *testing.T) {
+	dirs := containerCgroups(t)
+	victim, attacker := box(t), box(t)
+	moveInto(t, dirs, victim)
+	r, err := identity.NewResolver()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the first process is looked for, and then remembered
+		for _, pid := range victim {
+			s, err := r.Resolve(context.Background(), identity.Caller{TID: pid})
+			if errors.Is(err, identity.ErrCgroup) && os.Getenv("CI") == "" {
+				t.Skip("some hierarchy cannot be entered:", err)
+			}
+			if err != nil || s.Container != strings.Repeat("e", 64) || s.PID != pid {
+				t.Fatalf("process %d: got %+v, %v", pid, s, err)
+			}
+			if err := r.ConfirmInit(s, victim[0]); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	moveInto(t, dirs, attacker[1:])
+	for pid, want := range map[uint32]error{victim[1]: nil, attacker[1]: identity.ErrForged} {
+		if _, err := r.Resolve(context.Background(), identity.Caller{TID: pid}); !errors.Is(err, want) {
+			t.Errorf("without its first process, %d: got %v, want %v", pid, err, want)
+		}
+	}
+	moveInto(t, dirs, attacker[:1])
+	for _, pid := range []uint32{victim[1], attacker[1]} {
+		if _, err := r.Resolve(context.Background(), identity.Caller{TID: pid}); !errors.Is(err, identity.ErrForged) {
+			t.Errorf("with its first process, %d: got %v", pid, err)
+		}
+	}
+}
+
 func childOf(t *testing.T, pid int) uint32 {
 	t.Helper()
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/task/" + strconv.Itoa(pid) + "/children")

@@ -29,12 +29,12 @@ const maxMounts = 511
 var errNoIDs = errors.New("mounts cannot be listed")
 
 // roots are the roots of the mounts of a device that the process can reach: what mountinfo says.
-func (m *mountIDs) roots(e entry, dev uint64) ([]string, error) {
+func (m *mountIDs) roots(e entry, root *rootDir, dev uint64) ([]string, error) {
 	ns, err := e.mountNamespaceID()
 	if err != nil {
 		return nil, err
 	}
-	ids, err := e.mounts(ns)
+	ids, err := root.mounts(ns)
 	if err != nil {
 		return nil, err
 	}
@@ -108,19 +108,15 @@ func (e entry) mountNamespaceID() (uint64, error) {
 	return id, nil
 }
 
-// mounts lists the process's root mount and the mounts below it, which are those that mountinfo shows.
-func (e entry) mounts(ns uint64) ([]uint64, error) {
-	root, err := rootOf(e.fd, e.name("root"), unix.STATX_MNT_ID_UNIQUE)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errNoIDs, err)
-	}
-	if root.Mask&unix.STATX_MNT_ID_UNIQUE == 0 || root.Attributes&unix.STATX_ATTR_MOUNT_ROOT == 0 {
+// mounts lists a process's root mount and the mounts below it, which are those that mountinfo shows.
+func (d *rootDir) mounts(ns uint64) ([]uint64, error) {
+	if d.Mask&unix.STATX_MNT_ID_UNIQUE == 0 || d.Attributes&unix.STATX_ATTR_MOUNT_ROOT == 0 {
 		// chroot(2) into a directory: of what lies below the mount the process reaches only a part.
 		return nil, fmt.Errorf("%w: root is no mount", errNoIDs)
 	}
 	ids := make([]uint64, 1+maxMounts)
-	ids[0] = root.Mnt_id
-	n, err := listMounts(ns, root.Mnt_id, ids[1:])
+	ids[0] = d.Mnt_id
+	n, err := listMounts(ns, d.Mnt_id, ids[1:])
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", errNoIDs, os.NewSyscallError("listmount", err))

@@ -61,7 +61,7 @@ func (x *tenant) do(format string, v ...any) {
 // ids are the roots by number, which the test cannot do without.
 func (x *tenant) ids(m *mountIDs, dev uint64) []string {
 	x.t.Helper()
-	got, err := m.roots(x.e, dev)
+	got, err := m.roots(x.e, x.e.root(), dev)
 	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.ENOTTY) {
 		x.t.Skip("the kernel is older than 6.11:", err)
 	}
@@ -133,7 +133,7 @@ func TestMountsBelowTheRoot(t *testing.T) {
 		x.do("%s", c.do)
 		root := filepath.Join(dir, c.root)
 		e := chrooted(t, x, root)
-		got, err := (&mountIDs{}).roots(e, st.Dev)
+		got, err := (&mountIDs{}).roots(e, e.root(), st.Dev)
 		if c.byNumber && (err != nil || !slices.Equal(got, c.want)) || !c.byNumber && !errors.Is(err, errNoIDs) {
 			t.Errorf("root %s: got %q, %v", root, got, err)
 		}
@@ -149,7 +149,7 @@ func held(t *testing.T, e entry, dev uint64) []string {
 	var r Resolver
 	r.SetDevice(dev)
 	s := &Subject{}
-	if err := r.look(s, e); err != nil {
+	if err := r.look(s, e, e.root()); err != nil {
 		t.Fatal(err)
 	}
 	return s.Roots
@@ -165,7 +165,7 @@ func TestTooManyMounts(t *testing.T) {
 	}
 	// Each mount over a tree of mounts takes as many along as there are.
 	x.do("mount --bind web m1 && for i in 1 2 3 4 5 6 7 8 9; do mkdir all/$i && mount --rbind . all/$i || exit; done")
-	if got, err := (&mountIDs{}).roots(x.e, st.Dev); !errors.Is(err, errNoIDs) {
+	if got, err := (&mountIDs{}).roots(x.e, x.e.root(), st.Dev); !errors.Is(err, errNoIDs) {
 		t.Errorf("got %d roots, %v", len(got), err)
 	}
 	if got := held(t, x.e, st.Dev); len(got) < maxMounts {

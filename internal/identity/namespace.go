@@ -36,7 +36,7 @@ func parentNamespace(fd int) (int, error) { return unix.IoctlRetInt(fd, unix.NS_
 
 // firstInNamespace reports whether it is process 1 of its pid namespace.
 func (e entry) firstInNamespace() bool {
-	b, err := e.read("status")
+	b, err := e.readRecord("status")
 	if err != nil {
 		return false
 	}

@@ -33,6 +33,9 @@ func Pod(paths map[string]string) (string, error) {
 // podAbove looks for a pod in a path that ends with the outermost container: what is below, as in a Kubernetes that
 // runs inside of a container, anyone in that container can make.
 func podAbove(prefix string) string {
+	if !strings.Contains(prefix, "pod") {
+		return "" // both patterns have it
+	}
 	if strings.HasPrefix(prefix, "/user.slice/") {
 		return "" // Fail closed: every user can make any cgroup below their own
 	}

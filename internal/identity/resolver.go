@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"sync/atomic"
 )
 
@@ -16,6 +17,7 @@ type Resolver struct {
 	hostMntns    uint64
 	cgroupMounts []string
 	mounts       mountIDs
+	firsts       firsts
 }
 
 // NewResolver makes a resolver; SetDevice has to follow. It must run in the host's pid namespace: everything that is
@@ -52,19 +54,20 @@ func (r *Resolver) Resolve(_ context.Context, c Caller) (*Subject, error) {
 		return nil, ended(err)
 	}
 	defer e.close()
-	before, err := r.proc.thread(e)
+	before, err := r.proc.thread(c.TID, e)
 	if err != nil {
 		return nil, err
 	}
+	root := e.root()
 	s, err := r.read(c, e)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDenied, err)
 	}
-	s.Process = before.group
+	s.Process, s.HostRoot = before.group, root.hostRoot()
 	if err := r.name(s); err != nil {
 		return s, err
 	}
-	if err := r.look(s, e); err != nil {
+	if err := r.look(s, e, root); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDenied, err)
 	}
 	// Some facts came by a number. They are the caller's only if it has meant the caller all the time.
@@ -73,11 +76,14 @@ func (r *Resolver) Resolve(_ context.Context, c Caller) (*Subject, error) {
 
 // read collects the caller's own facts.
 func (r *Resolver) read(c Caller, e entry) (*Subject, error) {
-	cg, err := e.cgroups()
-	if err != nil {
+	s := &Subject{Caller: c, Exe: e.exe()}
+	var err error
+	if s.cgroupText, err = e.cgroupText(); err != nil {
 		return nil, err
 	}
-	s := &Subject{Caller: c, Cgroups: cg, Exe: e.exe(), HostRoot: e.hostRoot()}
+	if s.Cgroups, err = ParseCgroup(s.cgroupText); err != nil {
+		return nil, err
+	}
 	if s.PidNamespace, err = e.pidNamespace(); err != nil {
 		return nil, err
 	}
@@ -86,13 +92,13 @@ func (r *Resolver) read(c Caller, e entry) (*Subject, error) {
 
 // look reads of the caller's mount namespace what is asked of its kind: of a container, whether it holds a tree; of a
 // host process, whether its program is what its path says.
-func (r *Resolver) look(s *Subject, e entry) (err error) {
+func (r *Resolver) look(s *Subject, e entry, root *rootDir) (err error) {
 	if s.Host {
 		s.Program = e.program(s.Exe, r.hostMntns)
 		return nil
 	}
 	dev := r.dev.Load()
-	if s.Roots, err = r.mounts.roots(e, dev); errors.Is(err, errNoIDs) {
+	if s.Roots, err = r.mounts.roots(e, root, dev); errors.Is(err, errNoIDs) {
 		s.Roots, err = e.table(dev)
 	}
 	return err
@@ -121,31 +127,46 @@ func (r *Resolver) name(s *Subject) (err error) {
 
 // confirm checks the cgroup's claim against the container's first process, found through the kernel.
 func (r *Resolver) confirm(s *Subject) error {
-	init, err := r.findInit(s)
+	first, err := r.findInit(s)
 	if err != nil {
 		return err
 	}
-	if init == 0 {
+	if first.pid == 0 {
 		return nil // no first process to compare with: with the host's pid namespace, ConfirmInit decides
 	}
-	return r.ConfirmInit(s, init)
+	if err := r.inside(s, first); err != nil {
+		return err
+	}
+	s.first = first.pid
+	return nil
 }
 
 // ConfirmInit checks that the subject is inside the container whose first process is init: its cgroup at or below
 // init's in every hierarchy, its pid namespace init's or one below it. A runtime names init; so can the kernel.
 func (r *Resolver) ConfirmInit(s *Subject, init uint32) error {
-	cg, err := r.proc.entry(init).cgroups()
-	if err != nil {
-		return fmt.Errorf("%w: container's first process: %w", ErrDenied, err)
-	}
-	if !Within(s.Cgroups, cg, s.Container) {
-		return ErrCgroup
+	if init != 0 && init == s.first {
+		return nil // as Resolve found, in the same request
 	}
 	ns, err := r.proc.entry(init).pidNamespace()
 	if err != nil {
 		return fmt.Errorf("%w: container's first process: %w", ErrDenied, err)
 	}
-	if !r.proc.pidNamespaceWithin(s.Caller.TID, ns) {
+	return r.inside(s, candidate{pid: init, ns: ns})
+}
+
+func (r *Resolver) inside(s *Subject, first candidate) error {
+	text, err := first.entry(r.proc).cgroupText()
+	runtime.KeepAlive(first.held)
+	if err == nil && text != s.cgroupText { // else it is inside
+		var paths map[string]string
+		if paths, err = ParseCgroup(text); err == nil && !Within(s.Cgroups, paths, s.Container) {
+			return ErrCgroup
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%w: container's first process: %w", ErrDenied, err)
+	}
+	if s.PidNamespace != first.ns && !r.proc.pidNamespaceWithin(s.Caller.TID, first.ns) {
 		return ErrForged
 	}
 	return nil

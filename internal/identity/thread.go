@@ -18,8 +18,8 @@ type thread struct {
 }
 
 // thread reads a thread and its thread group. One that ended is ErrEnded.
-func (p proc) thread(e entry) (thread, error) {
-	group, err := e.threadGroup()
+func (p proc) thread(tid uint32, e entry) (thread, error) {
+	group, err := p.threadGroup(tid, e)
 	if err != nil {
 		return thread{}, ended(err)
 	}
@@ -27,7 +27,7 @@ func (p proc) thread(e entry) (thread, error) {
 	if t.start, err = e.start(); err != nil {
 		return thread{}, ended(err)
 	}
-	if t.group.Start = t.start; p.path(group) != e.path {
+	if t.group.Start = t.start; group != tid {
 		t.group.Start, err = p.entry(group).start()
 	}
 	if err != nil {
@@ -45,8 +45,14 @@ func ended(err error) error {
 	return fmt.Errorf("%w: %w", ErrDenied, err)
 }
 
-func (e entry) threadGroup() (uint32, error) {
-	b, err := e.read("status")
+// threadGroup asks the kernel or, when it is older than 6.13, reads it out of all else that a status tells.
+func (p proc) threadGroup(tid uint32, e entry) (uint32, error) {
+	if p.group != nil {
+		if group, err := p.group(tid); err == nil && group != 0 {
+			return group, nil
+		}
+	}
+	b, err := e.readRecord("status")
 	if err != nil {
 		return 0, fmt.Errorf("read caller's thread group: %w", err)
 	}
@@ -65,6 +71,17 @@ func (t thread) unchanged(e entry) error {
 		return fmt.Errorf("%w: thread %s of process %d", ErrChanged, filepath.Base(e.path), t.group.PID)
 	}
 	return nil
+}
+
+func groupOf(tid uint32) (uint32, error) {
+	fd, err := unix.PidfdOpen(int(tid), unix.PIDFD_THREAD)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(fd)
+	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_PID}
+	err = unix.IoctlPidfdInfo(fd, &info)
+	return info.Tgid, err
 }
 
 // parseThreadGroup reads the thread group id of /proc/<tid>/status.

@@ -100,7 +100,7 @@ func TestEntryEndsWithItsProcess(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer e.close()
-		if _, err := kernel.thread(e); err != nil {
+		if _, err := kernel.thread(pid, e); err != nil {
 			t.Fatal(err)
 		}
 		_, _ = old.Process.Kill(), old.Wait()
@@ -116,12 +116,43 @@ func TestEntryEndsWithItsProcess(t *testing.T) {
 		if b, err := e.read("cgroup"); !errors.Is(ended(err), ErrEnded) {
 			t.Errorf("read of the process that came after: %q, %v", b, err)
 		}
-		if _, err := kernel.thread(e); !errors.Is(err, ErrEnded) {
+		if _, err := kernel.thread(pid, e); !errors.Is(err, ErrEnded) {
 			t.Errorf("thread: got %v", err)
 		}
 		return
 	}
 	t.Skip("no number came again")
+}
+
+// The kernel's answer is what the status says, of a process and of its other threads.
+func TestGroupOf(t *testing.T) {
+	self, cmd := uint32(os.Getpid()), sleeper(t)
+	asked := 0
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range append(tasks, nil) {
+		tid, want := uint32(cmd.Process.Pid), uint32(cmd.Process.Pid)
+		if e != nil {
+			n, _ := strconv.ParseUint(e.Name(), 10, 32)
+			tid, want = uint32(n), self
+		}
+		got, err := kernel.threadGroup(tid, kernel.entry(tid))
+		written, werr := proc{}.threadGroup(tid, kernel.entry(tid))
+		if errors.Is(err, os.ErrNotExist) {
+			continue // a thread that ended
+		}
+		if got != want || written != want || err != nil || werr != nil {
+			t.Errorf("thread %d: got %d %v, status %d %v, want %d", tid, got, err, written, werr, want)
+		}
+		if g, err := groupOf(tid); err == nil && g == want {
+			asked++
+		}
+	}
+	if asked == 0 {
+		t.Log("the kernel is older than 6.13")
+	}
 }
 
 // sleeper is a process that waits until the test ends.

@@ -22,9 +22,11 @@ func (r *Resolver) Witness(s *Subject, init uint32) (Process, error) {
 	pid := init
 	var err error
 	if pid == 0 && s.Container != "" && s.Runtime != "namespace" {
-		if pid, err = r.findInit(s); err != nil {
+		first, err := r.findInit(s)
+		if err != nil {
 			return Process{}, err
 		}
+		pid = first.pid
 	}
 	if pid == 0 && s.PidNamespace != r.hostPidns {
 		if pid, err = r.firstOfNamespace(s.PidNamespace); err != nil {
@@ -76,7 +78,7 @@ func (r *Resolver) Alive(p Process) bool {
 }
 
 func (e entry) start() (uint64, error) {
-	b, err := e.read("stat")
+	b, err := e.readRecord("stat")
 	if err != nil {
 		return 0, fmt.Errorf("read start time: %w", err)
 	}

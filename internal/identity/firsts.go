@@ -1,0 +1,71 @@
+package identity
+
+import (
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+)
+
+// firsts remembers containers' first processes, so that not every member of a cgroup has to be looked at each time.
+//
+// What is remembered must not hide the contradiction that a search would find: a second first process. Whether a process
+// is the first of its namespace, and of which, is settled when it is made. So while the process that was found lives, and
+// the list that it was found in has the same numbers, a search would find it again, and no other. Only a number in that
+// list that came to mean another process meanwhile could be one; keptFor bounds that. Lists of other hierarchies need no
+// look: whoever is not in the container's cgroup in all of them is refused before.
+type firsts struct {
+	mu sync.Mutex
+	of map[string]found // by the paths of the container's cgroup
+}
+
+// found is a first process, and the list of members that it was found in.
+type found struct {
+	candidate
+	dir, list string
+	at        time.Time
+}
+
+const (
+	keptFor   = 10 * time.Second
+	maxFirsts = 1024 // with more, all are looked for again
+)
+
+// recall returns what a search would find, unless that takes a search.
+func (f *firsts) recall(p proc, prefixes []string) (candidate, bool) {
+	f.mu.Lock()
+	known, ok := f.of[strings.Join(prefixes, "\n")]
+	f.mu.Unlock()
+	if !ok || time.Since(known.at) > keptFor {
+		return candidate{}, false
+	}
+	list, err := readMembers(known.dir)
+	if err != nil || list != known.list {
+		return candidate{}, false
+	}
+	// The entry is of that process and no other: without it there is nothing to be found.
+	_, err = known.entry(p).stat("stat")
+	runtime.KeepAlive(known.held)
+	return known.candidate, err == nil
+}
+
+// keep remembers what a search found, as far as it still is so of one and the same process.
+func (f *firsts) keep(p proc, prefixes []string, c found) {
+	e, err := p.open(c.pid)
+	if err != nil {
+		return
+	}
+	c.held = os.NewFile(uintptr(e.fd), e.path) // closed when nobody has it any more
+	if ns, err := e.pidNamespace(); err != nil || ns != c.ns || !e.firstInNamespace() {
+		_ = c.held.Close()
+		return
+	}
+	c.at = time.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.of == nil || len(f.of) >= maxFirsts {
+		f.of = map[string]found{}
+	}
+	f.of[strings.Join(prefixes, "\n")] = c
+}
