@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"maps"
 	"os"
 	"runtime"
 	"strings"
@@ -29,15 +30,17 @@ type found struct {
 
 const (
 	keptFor   = 10 * time.Second
-	maxFirsts = 1024 // with more, all are looked for again
+	maxFirsts = 256 // with more, all are looked for again: each keeps a descriptor
 )
+
+func (c found) expired() bool { return time.Since(c.at) > keptFor }
 
 // recall returns what a search would find, unless that takes a search.
 func (f *firsts) recall(p proc, prefixes []string) (candidate, bool) {
 	f.mu.Lock()
 	known, ok := f.of[strings.Join(prefixes, "\n")]
 	f.mu.Unlock()
-	if !ok || time.Since(known.at) > keptFor {
+	if !ok || known.expired() {
 		return candidate{}, false
 	}
 	list, err := readMembers(known.dir)
@@ -52,20 +55,48 @@ func (f *firsts) recall(p proc, prefixes []string) (candidate, bool) {
 
 // keep remembers what a search found, as far as it still is so of one and the same process.
 func (f *firsts) keep(p proc, prefixes []string, c found) {
-	e, err := p.open(c.pid)
-	if err != nil {
-		return
+	key := strings.Join(prefixes, "\n")
+	f.mu.Lock()
+	before := f.of[key]
+	f.mu.Unlock()
+	if c.held = before.holding(p, c.candidate); c.held == nil {
+		c.held = hold(p, c.candidate)
 	}
-	c.held = os.NewFile(uintptr(e.fd), e.path) // closed when nobody has it any more
-	if ns, err := e.pidNamespace(); err != nil || ns != c.ns || !e.firstInNamespace() {
-		_ = c.held.Close()
+	if c.held == nil {
 		return
 	}
 	c.at = time.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	maps.DeleteFunc(f.of, func(_ string, c found) bool { return c.expired() }) // whose containers may have ended
 	if f.of == nil || len(f.of) >= maxFirsts {
 		f.of = map[string]found{}
 	}
-	f.of[strings.Join(prefixes, "\n")] = c
+	f.of[key] = c
+}
+
+// holding returns the open entry that is there already, nil when it is of another process. A container whose members
+// come and go is searched each time, and must not take a descriptor each time.
+func (c found) holding(p proc, now candidate) *os.File {
+	if c.held == nil || c.pid != now.pid || c.ns != now.ns {
+		return nil
+	}
+	if _, err := c.entry(p).stat("stat"); err != nil {
+		return nil
+	}
+	return c.held
+}
+
+// hold opens the entry of a process that still is what a search found; else it returns nil.
+func hold(p proc, c candidate) *os.File {
+	e, err := p.open(c.pid)
+	if err != nil {
+		return nil
+	}
+	held := os.NewFile(uintptr(e.fd), e.path) // closed when nobody has it any more
+	if ns, err := e.pidNamespace(); err != nil || ns != c.ns || !e.firstInNamespace() {
+		_ = held.Close()
+		return nil
+	}
+	return held
 }

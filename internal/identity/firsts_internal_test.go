@@ -120,3 +120,43 @@ func TestFirstChangedMeanwhile(t *testing.T) {
 		}
 	}
 }
+
+// A container whose members come and go is searched for its first process each time, and holds one descriptor.
+func TestOneDescriptorForEach(t *testing.T) {
+	f, first, caller := contained(t)
+	held := f.remembered()
+	for range 10 {
+		f.process("a", "8", "/docker/"+idA)
+		if _, err := f.resolve(caller); err != nil {
+			t.Fatal(err)
+		}
+		if got := f.remembered(); got.held != held.held || got.list == held.list {
+			t.Fatalf("got %+v, after %+v", got, held)
+		}
+	}
+	f.replace(first, "b", "1")
+	f.replace(caller, "b", "7")
+	if _, err := f.resolve(caller); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.remembered(); got.held == held.held || got.ns != f.inode("b") {
+		t.Errorf("after another first process: got %+v", got)
+	}
+}
+
+func (f *fake) remembered() found { return f.r.firsts.of["/docker/"+idA] }
+
+// A container that nobody asks about any more costs no descriptor.
+func TestExpiredFirstsAreDropped(t *testing.T) {
+	f, _, _ := contained(t)
+	old := f.remembered()
+	old.at = old.at.Add(-keptFor - time.Second)
+	f.r.firsts.of["/docker/"+idA] = old
+	f.process("b", "1", "/docker/"+idB)
+	if _, err := f.resolve(f.process("b", "7", "/docker/"+idB)); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.remembered(); got.held != nil || len(f.r.firsts.of) != 1 {
+		t.Errorf("got %+v", f.r.firsts.of)
+	}
+}
