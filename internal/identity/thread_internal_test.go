@@ -8,6 +8,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestThreadGroup(t *testing.T) {
@@ -72,20 +75,23 @@ func FuzzStat(f *testing.F) {
 	f.Add("a) R 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 1 0", " Z 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 18446744073709551615 0")
 	f.Add("((\n)", " S 1 2")
 	f.Fuzz(func(t *testing.T, name, rest string) {
-		state, start, err := parseStat("7 (" + name + ")" + rest)
+		st, err := parseStat("7 (" + name + ")" + rest)
 		if strings.ContainsRune(rest, ')') {
 			return // the kernel's fields have none
 		}
 		v := strings.Fields(rest)
 		if len(v) < 20 {
 			if err == nil {
-				t.Fatalf("%q: %q %d, want an error", rest, state, start)
+				t.Fatalf("%q: %+v, want an error", rest, st)
 			}
 			return
 		}
-		want, werr := strconv.ParseUint(v[19], 10, 64)
-		if (err == nil) != (werr == nil) || err == nil && (state != v[0] || start != want) {
-			t.Fatalf("%q: got %q %d %v, want %q %d %v", rest, state, start, err, v[0], want, werr)
+		want := status{state: v[0]}
+		var err1, err2 error
+		want.threads, err1 = strconv.ParseUint(v[17], 10, 64)
+		want.start, err2 = strconv.ParseUint(v[19], 10, 64)
+		if werr := errors.Join(err1, err2); (err == nil) != (werr == nil) || err == nil && st != want {
+			t.Fatalf("%q: got %+v %v, want %+v %v", rest, st, err, want, werr)
 		}
 	})
 }
@@ -118,6 +124,9 @@ func TestEntryEndsWithItsProcess(t *testing.T) {
 		}
 		if _, err := kernel.thread(pid, e); !errors.Is(err, ErrEnded) {
 			t.Errorf("thread: got %v", err)
+		}
+		if _, err := e.stat("stat"); !errors.Is(ended(err), ErrEnded) {
+			t.Errorf("stat: got %v", err) // by this a remembered first process is told
 		}
 		return
 	}
@@ -153,6 +162,53 @@ func TestGroupOf(t *testing.T) {
 	if asked == 0 {
 		t.Log("the kernel is older than 6.13")
 	}
+}
+
+// The kernel keeps a process's number, and its entry, until its last thread has ended: what unchanged relies on.
+func TestProcessOutlivesItsFirstThread(t *testing.T) {
+	const script = `import ctypes, threading, time
+def rest():
+    print(threading.get_native_id(), flush=True)
+    time.sleep(60)
+threading.Thread(target=rest).start()
+ctypes.CDLL(None).syscall(%d, 0)`
+	cmd := exec.Command("python3", "-c", fmt.Sprintf(script, unix.SYS_EXIT))
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Skip("no python3:", err)
+	}
+	t.Cleanup(func() { _, _ = cmd.Process.Kill(), cmd.Wait() })
+	var tid uint32
+	if _, err := fmt.Fscan(out, &tid); err != nil {
+		t.Fatal(err)
+	}
+	r, err := NewResolver()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := uint32(cmd.Process.Pid)
+	for !zombie(t, pid) {
+		time.Sleep(time.Millisecond)
+	}
+	s, err := r.Resolve(t.Context(), Caller{TID: tid})
+	if err != nil || s.PID != pid || s.Start == 0 {
+		t.Errorf("got %+v, %v, want process %d", s, err, pid)
+	}
+	if !r.Alive(s.Process) {
+		t.Error("a process with a living thread counts as ended")
+	}
+}
+
+func zombie(t *testing.T, pid uint32) bool {
+	t.Helper()
+	b, err := kernel.entry(pid).read("stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Contains(string(b), ") Z ")
 }
 
 // sleeper is a process that waits until the test ends.

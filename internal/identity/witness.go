@@ -64,17 +64,19 @@ func (r *Resolver) firstOfNamespace(ns uint64) (uint32, error) {
 	return 0, errors.New("look for the first process: the pid namespace has none that can be seen")
 }
 
-// Alive reports whether that very process still runs. A zombie does not.
+// Alive reports whether that very process still runs. A zombie does not, but one whose first thread alone has ended,
+// and which looks the same by its state, does.
 func (r *Resolver) Alive(p Process) bool {
 	b, err := r.proc.entry(p.PID).read("stat")
 	if errors.Is(err, os.ErrNotExist) {
 		return false
 	}
-	state, start, perr := parseStat(string(b))
+	st, perr := parseStat(string(b))
 	if err != nil || perr != nil {
 		return true // Fail closed: what cannot be seen counts as running
 	}
-	return start == p.Start && state != "Z" && state != "X"
+	ended := st.state == "X" || st.state == "Z" && st.threads <= 1
+	return st.start == p.Start && !ended
 }
 
 func (e entry) start() (uint64, error) {
@@ -82,23 +84,34 @@ func (e entry) start() (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("read start time: %w", err)
 	}
-	_, start, err := parseStat(string(b))
-	return start, err
+	st, err := parseStat(string(b))
+	return st.start, err
 }
 
-// parseStat reads state and start time of /proc/PID/stat. The command's name, in parentheses, may hold anything.
-func parseStat(text string) (state string, start uint64, err error) {
+// status is what is read of /proc/PID/stat.
+type status struct {
+	state   string
+	threads uint64 // the ended first one included, as long as there are others
+	start   uint64 // in clock ticks since boot
+}
+
+// parseStat reads /proc/PID/stat. The command's name, in parentheses, may hold anything.
+func parseStat(text string) (status, error) {
 	i := strings.LastIndexByte(text, ')')
 	if i < 0 {
-		return "", 0, fmt.Errorf("read process state: %w", errBadProc)
+		return status{}, fmt.Errorf("read process state: %w", errBadProc)
 	}
 	f := strings.Fields(text[i+1:])
-	const startField = 22 - 3 // counted from the state, which is field 3
-	if len(f) <= startField {
-		return "", 0, fmt.Errorf("read process state: %w", errBadProc)
+	const threads, start = 20 - 3, 22 - 3 // counted from the state, which is field 3
+	if len(f) <= start {
+		return status{}, fmt.Errorf("read process state: %w", errBadProc)
 	}
-	if start, err = strconv.ParseUint(f[startField], 10, 64); err != nil {
-		return "", 0, fmt.Errorf("read process state: %w", errBadProc)
+	st := status{state: f[0]}
+	var err1, err2 error
+	st.threads, err1 = strconv.ParseUint(f[threads], 10, 64)
+	st.start, err2 = strconv.ParseUint(f[start], 10, 64)
+	if err1 != nil || err2 != nil {
+		return status{}, fmt.Errorf("read process state: %w", errBadProc)
 	}
-	return f[0], start, nil
+	return st, nil
 }

@@ -46,12 +46,12 @@ func TestAlive(t *testing.T) {
 }
 
 func TestParseStat(t *testing.T) {
-	state, start, err := parseStat("7 (a) b) (c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20")
-	if err != nil || state != "S" || start != 4711 {
-		t.Errorf("got %q %d %v", state, start, err)
+	st, err := parseStat("7 (a) b) (c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20")
+	if want := (status{state: "S", threads: 17, start: 4711}); err != nil || st != want {
+		t.Errorf("got %+v %v, want %+v", st, err, want)
 	}
 	for _, bad := range []string{"", "1 (x", "1 (x) S 1 2", "1 (x) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 no"} {
-		if _, _, err := parseStat(bad); err == nil {
+		if _, err := parseStat(bad); err == nil {
 			t.Errorf("%q was accepted", bad)
 		}
 	}
