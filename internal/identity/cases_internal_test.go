@@ -109,7 +109,9 @@ func (f *fake) meanwhile(caller uint32, change string) {
 			return
 		}
 		defer w.Close()
-		f.change(strings.Fields(change))
+		for line := range strings.Lines(change) {
+			f.change(strings.Fields(line))
+		}
 		if _, err := w.Write(text); err != nil {
 			f.t.Error(err)
 		}
@@ -128,7 +130,7 @@ func (f *fake) change(v []string) {
 	var err error
 	switch v[0] {
 	case "end":
-		err = errors.Join(os.Remove(filepath.Join(dir, "stat")), os.Remove(filepath.Join(dir, "status")))
+		err = os.RemoveAll(dir)
 	case "start":
 		start, _ := strconv.ParseUint(v[2], 10, 64)
 		err = os.WriteFile(filepath.Join(dir, "stat"), []byte(statText(0, start)), 0o600)

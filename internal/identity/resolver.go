@@ -61,14 +61,14 @@ func (r *Resolver) Resolve(_ context.Context, c Caller) (*Subject, error) {
 	root := e.root()
 	s, err := r.read(c, e)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrDenied, err)
+		return nil, ended(err)
 	}
 	s.Process, s.HostRoot = before.group, root.hostRoot()
 	if err := r.name(s); err != nil {
 		return s, err
 	}
 	if err := r.look(s, e, root); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrDenied, err)
+		return nil, ended(err)
 	}
 	// Some facts came by a number. They are the caller's only if it has meant the caller all the time.
 	return s, before.unchanged(e)
