@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -170,6 +171,35 @@ func TestTooManyMounts(t *testing.T) {
 	}
 	if got := held(t, x.e, st.Dev); len(got) < maxMounts {
 		t.Errorf("held %d", len(got))
+	}
+}
+
+// A daemon that may not list the mounts reads the written table: a container must not lose its tree by that, nor gain one.
+func TestMountsDenied(t *testing.T) {
+	x, dir := newTenant(t), t.TempDir()
+	x.do("mount -t tmpfs box %s && cd %s && mkdir web m1 && mount --bind web m1", dir, dir)
+	var st unix.Stat_t
+	if err := unix.Stat(fmt.Sprintf("%s/cwd", x.e.path), &st); err != nil {
+		t.Fatal(err)
+	}
+	x.ids(&mountIDs{}, st.Dev)
+	runtime.LockOSThread() // and end the thread with the test: it stays without
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var caps [2]unix.CapUserData
+	if err := unix.Capget(&header, &caps[0]); err != nil {
+		t.Fatal(err)
+	}
+	caps[0].Effective &^= 1 << unix.CAP_SYS_ADMIN
+	if err := unix.Capset(&header, &caps[0]); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := (&mountIDs{}).roots(x.e, x.e.root(), st.Dev); !errors.Is(err, errNoIDs) {
+		t.Errorf("got %q, %v", got, err)
+	}
+	got := held(t, x.e, st.Dev)
+	slices.Sort(got)
+	if want := []string{"/", "/web"}; !slices.Equal(got, want) {
+		t.Errorf("held %q, want %q", got, want)
 	}
 }
 
