@@ -4,7 +4,6 @@ import (
 	"maps"
 	"os"
 	"runtime"
-	"strings"
 	"sync"
 	"time"
 )
@@ -15,10 +14,11 @@ import (
 // is the first of its namespace, and of which, is settled when it is made. So while the process that was found lives, and
 // the list that it was found in has the same numbers, a search would find it again, and no other. Only a number in that
 // list that came to mean another process meanwhile could be one; keptFor bounds that. Lists of other hierarchies need no
-// look: whoever is not in the container's cgroup in all of them is refused before.
+// look: whoever came there meanwhile without being in the container's cgroup in the same ones as its members has other
+// cgroups, and is looked for on its own; what contradicts then is forgotten for all.
 type firsts struct {
 	mu sync.Mutex
-	of map[string]found // by the paths of the container's cgroup
+	of map[string]found // by the caller's cgroups, as /proc has them
 }
 
 // found is a first process, and the list of members that it was found in.
@@ -36,11 +36,12 @@ const (
 func (c found) expired() bool { return time.Since(c.at) > keptFor }
 
 // recall returns what a search would find, unless that takes a search.
-func (f *firsts) recall(p proc, prefixes []string) (candidate, bool) {
+func (f *firsts) recall(p proc, cgroups string) (candidate, bool) {
 	f.mu.Lock()
-	known, ok := f.of[strings.Join(prefixes, "\n")]
+	known, ok := f.of[cgroups]
 	f.mu.Unlock()
-	if !ok || known.expired() {
+	if !ok || cgroups == "" || known.expired() {
+		// Fail closed: a subject that Resolve has not made has no cgroups to be known by.
 		return candidate{}, false
 	}
 	list, err := readMembers(known.dir)
@@ -54,10 +55,9 @@ func (f *firsts) recall(p proc, prefixes []string) (candidate, bool) {
 }
 
 // keep remembers what a search found, as far as it still is so of one and the same process.
-func (f *firsts) keep(p proc, prefixes []string, c found) {
-	key := strings.Join(prefixes, "\n")
+func (f *firsts) keep(p proc, cgroups string, c found) {
 	f.mu.Lock()
-	before := f.of[key]
+	before := f.of[cgroups]
 	f.mu.Unlock()
 	if c.held = before.holding(p, c.candidate); c.held == nil {
 		c.held = hold(p, c.candidate)
@@ -72,7 +72,14 @@ func (f *firsts) keep(p proc, prefixes []string, c found) {
 	if f.of == nil || len(f.of) >= maxFirsts {
 		f.of = map[string]found{}
 	}
-	f.of[key] = c
+	f.of[cgroups] = c
+}
+
+// forget has everybody's looked for again: a contradiction may be in what is remembered.
+func (f *firsts) forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.of)
 }
 
 // holding returns the open entry that is there already, nil when it is of another process. A container whose members

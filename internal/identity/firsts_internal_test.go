@@ -9,6 +9,8 @@ import (
 	"time"
 )
 
+const cgroupsOfA = "0::/docker/" + idA + "\n"
+
 // contained is a container whose first process is remembered.
 func contained(t *testing.T) (f *fake, first, caller uint32) {
 	f = newFake(t)
@@ -23,7 +25,7 @@ func contained(t *testing.T) (f *fake, first, caller uint32) {
 }
 
 func (f *fake) recall() (candidate, bool) {
-	return f.r.firsts.recall(f.r.proc, []string{"/docker/" + idA})
+	return f.r.firsts.recall(f.r.proc, cgroupsOfA)
 }
 
 // replace gives a number to another process of the same cgroup.
@@ -114,7 +116,7 @@ func TestFirstChangedMeanwhile(t *testing.T) {
 	f := newFake(t)
 	first, other := f.process("a", "1", "/docker/"+idA), f.process("a", "7", "/docker/"+idA)
 	for _, c := range []candidate{{pid: first, ns: f.inode("b")}, {pid: other, ns: f.inode("a")}, {pid: 4711, ns: f.inode("a")}} {
-		f.r.firsts.keep(f.r.proc, []string{"/docker/" + idA}, found{candidate: c, dir: filepath.Join(f.dir, "cg/in /docker", idA), list: "1\n2\n"})
+		f.r.firsts.keep(f.r.proc, cgroupsOfA, found{candidate: c, dir: filepath.Join(f.dir, "cg/in /docker", idA), list: "1\n2\n"})
 		if _, ok := f.recall(); ok {
 			t.Errorf("%+v is remembered", c)
 		}
@@ -144,19 +146,49 @@ func TestOneDescriptorForEach(t *testing.T) {
 	}
 }
 
-func (f *fake) remembered() found { return f.r.firsts.of["/docker/"+idA] }
+func (f *fake) remembered() found { return f.r.firsts.of[cgroupsOfA] }
 
 // A container that nobody asks about any more costs no descriptor.
 func TestExpiredFirstsAreDropped(t *testing.T) {
 	f, _, _ := contained(t)
 	old := f.remembered()
 	old.at = old.at.Add(-keptFor - time.Second)
-	f.r.firsts.of["/docker/"+idA] = old
+	f.r.firsts.of[cgroupsOfA] = old
 	f.process("b", "1", "/docker/"+idB)
 	if _, err := f.resolve(f.process("b", "7", "/docker/"+idB)); err != nil {
 		t.Fatal(err)
 	}
 	if got := f.remembered(); got.held != nil || len(f.r.firsts.of) != 1 {
 		t.Errorf("got %+v", f.r.firsts.of)
+	}
+}
+
+// Who took a container's name before it started, in a hierarchy where it is not, is found out when it starts.
+func TestSquatterIsForgotten(t *testing.T) {
+	f := newFake(t)
+	squatter := task{20, 20, 200, "b", "1", []string{"/web"}, "4:pids:/\n0::/docker/" + idA + "\n"}
+	f.task(squatter)
+	if s, err := f.resolve(20); err != nil || s.Container != idA {
+		t.Fatalf("before: got %+v, %v", s, err)
+	}
+	f.task(task{10, 10, 300, "a", "1", []string{"/web"}, "4:pids:/docker/" + idA + "\n0::/\n"})
+	for _, pid := range []uint32{10, 20} {
+		if _, err := f.resolve(pid); !errors.Is(err, ErrForged) {
+			t.Errorf("process %d: got %v", pid, err)
+		}
+	}
+}
+
+// A subject that Resolve has not made is known by nothing: what is remembered may be another container's.
+func TestUnresolvedIsNotRemembered(t *testing.T) {
+	f, _, _ := contained(t)
+	other := f.process("b", "1", "/docker/"+idB)
+	for id, want := range map[string]string{idA: "a", idB: "b"} {
+		for range 2 {
+			s := &Subject{Container: id, Cgroups: map[string]string{"": "/docker/" + id}}
+			if c, err := f.r.findInit(s); err != nil || c.ns != f.inode(want) {
+				t.Errorf("%s (first process of b is %d): got %+v, %v", want, other, c, err)
+			}
+		}
 	}
 }

@@ -57,23 +57,12 @@ func (c candidate) entry(p proc) entry {
 // and that namespace not the host's. Two of them contradict each other. None: as with --pid=host or with the pid
 // namespace of another container.
 func (r *Resolver) findInit(s *Subject) (candidate, error) {
-	prefixes := s.prefixes()
-	if c, ok := r.firsts.recall(r.proc, prefixes); ok {
+	if c, ok := r.firsts.recall(r.proc, s.cgroupText); ok {
 		return c, nil
 	}
-	dirs := r.cgroupDirs(prefixes)
-	for _, dir := range dirs {
-		list, err := readMembers(dir)
-		if err != nil {
-			continue
-		}
-		c, err := r.firstOf(pidsOf(list))
-		if c.pid != 0 {
-			r.firsts.keep(r.proc, prefixes, found{candidate: c, dir: dir, list: list})
-		}
-		if err != nil || c.pid != 0 {
-			return c, err
-		}
+	dirs := r.cgroupDirs(s.prefixes())
+	if c, err := r.search(s, dirs); err != nil || c.pid != 0 {
+		return c, err
 	}
 	// It may have moved further down, as systemd does into init.scope. Whoever stays above must not pass for want of a
 	// process to compare with.
@@ -90,6 +79,31 @@ func (r *Resolver) findInit(s *Subject) (candidate, error) {
 		all = append(all, pids...)
 	}
 	return candidate{}, r.related(s, all)
+}
+
+// search looks through the members of the container's own cgroup in all hierarchies: who is in one alone must not pass
+// for the first process of those in the others.
+func (r *Resolver) search(s *Subject, dirs []string) (candidate, error) {
+	lists, in := map[string]string{}, map[uint32]string{}
+	for _, dir := range dirs {
+		list, err := readMembers(dir)
+		if err != nil {
+			continue // not in this hierarchy
+		}
+		lists[dir] = list
+		for _, pid := range pidsOf(list) {
+			in[pid] = dir
+		}
+	}
+	c, err := r.firstOf(slices.Sorted(maps.Keys(in)))
+	switch {
+	case err != nil:
+		r.firsts.forget()
+	case c.pid != 0:
+		dir := in[c.pid]
+		r.firsts.keep(r.proc, s.cgroupText, found{candidate: c, dir: dir, list: lists[dir]})
+	}
+	return c, err
 }
 
 // prefixes lists the paths of the container's own cgroup, of which there is one unless hierarchies differ in theirs.
