@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"time"
@@ -20,6 +21,7 @@ const callTimeout = 2 * time.Second
 type Docker struct {
 	host string
 	api  *client.Client
+	peer *peer
 
 	mu     sync.Mutex
 	engine string // what engineName found; empty until asked
@@ -30,11 +32,15 @@ func NewDocker(host string) (*Docker, error) {
 	if !strings.HasPrefix(host, "unix:///") {
 		return nil, fmt.Errorf("runtime %q: want unix:///path/to/socket", host)
 	}
-	api, err := client.NewClientWithOpts(client.WithHost(host), client.WithAPIVersionNegotiation())
+	p := &peer{}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return p.dial(ctx, strings.TrimPrefix(host, "unix://"))
+	}
+	api, err := client.NewClientWithOpts(client.WithHost(host), client.WithDialContext(dial), client.WithAPIVersionNegotiation())
 	if err != nil {
 		return nil, fmt.Errorf("runtime %q: %w", host, err)
 	}
-	return &Docker{host: host, api: api}, nil
+	return &Docker{host: host, api: api, peer: p}, nil
 }
 
 // Host is the socket's address.
@@ -77,7 +83,9 @@ func (d *Docker) Inspect(ctx context.Context, id string) (*identity.Facts, error
 	if err != nil {
 		return nil, err
 	}
-	return factsOf(&c, img, engine), nil
+	f := factsOf(&c, img, engine)
+	f.Peer = d.peer.known()
+	return f, nil
 }
 
 // imageFacts are what an image brings to the containers made from it.

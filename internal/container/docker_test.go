@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -191,11 +192,12 @@ func TestInspect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	uid := uint32(os.Geteuid())
 	want := &identity.Facts{
 		ID: idA, Name: "web", Image: "nginx:1", ImageID: "sha256:1234", InitPID: 42, Runtime: "docker", User: "7:8",
 		Digests: []string{digest1, digest2}, Started: time.Date(2026, 11, 26, 1, 46, 44, 865691967, time.UTC),
 		Labels: map[string]string{"team": "operator's", "own": "o"}, // not what came with the image
-		Mounts: []identity.Mount{{Type: "bind", Source: "/run/claudefs/mnt/web", Destination: "/root/.claude"}},
+		Mounts: []identity.Mount{{Type: "bind", Source: "/run/claudefs/mnt/web", Destination: "/root/.claude"}}, Peer: &uid,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

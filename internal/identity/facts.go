@@ -32,6 +32,9 @@ type Facts struct {
 	// Powers lists what lets the container become any other one: "privileged", "SYS_ADMIN", "host pid", …
 	Powers []string
 	Mounts []Mount
+	// Peer is the uid that serves the runtime's socket, as the kernel says; nil when that is not known, and then the
+	// runtime's word counts for nothing.
+	Peer *uint32
 }
 
 // Mount is one declared mount of a container.

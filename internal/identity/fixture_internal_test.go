@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -38,7 +39,7 @@ type task struct {
 func newFake(t *testing.T) *fake {
 	f := &fake{t: t, dir: t.TempDir()}
 	f.write("ns/host", "")
-	f.r = &Resolver{proc: proc{dir: filepath.Join(f.dir, "proc"), parent: f.parent}, hostPidns: f.inode("host")}
+	f.r = &Resolver{proc: proc{dir: filepath.Join(f.dir, "proc"), parent: f.parent, owner: f.owner}, hostPidns: f.inode("host")}
 	f.r.SetDevice(39) // 0:39
 	return f
 }
@@ -51,6 +52,17 @@ func (f *fake) parent(fd int) (int, error) {
 		return -1, unix.EPERM
 	}
 	return unix.Open(filepath.Join(f.dir, "ns", string(name[:n])), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+}
+
+// owner stands in for NS_GET_OWNER_UID: a user namespace is a file that holds its owner's uid.
+func (f *fake) owner(fd int) (uint32, error) {
+	var text [16]byte
+	n, err := unix.Pread(fd, text[:], 0)
+	if err != nil {
+		return 0, err
+	}
+	uid, err := strconv.ParseUint(string(text[:n]), 10, 32)
+	return uint32(uid), err
 }
 
 func (f *fake) write(name, text string) {
