@@ -119,13 +119,11 @@ func (b *Broker) facts(ctx context.Context, s *identity.Subject) (*identity.Fact
 	if b.cfg.Runtime == nil {
 		return nil, nil
 	}
-	if s.Runtime == "namespace" {
-		// Fail closed: a container with SYS_ADMIN can move itself out of every cgroup that names it, and would then
-		// look like this. What it may do is not known, so a rule that has to know refuses it.
-		return nil, errors.New("no runtime knows the container: its cgroup names none")
-	}
 	// A signal to the caller must not leave the container unknown: that would be a refusal.
 	ctx = context.WithoutCancel(ctx)
+	if s.Runtime == "namespace" {
+		return b.ofNamespace(ctx, s)
+	}
 	f, err := b.confirmed(ctx, s)
 	if errors.Is(err, identity.ErrDenied) {
 		// A container that was started again has another first process, and the runtime's word of that may come late.
@@ -147,7 +145,7 @@ func (b *Broker) confirmed(ctx context.Context, s *identity.Subject) (*identity.
 	if err := b.cfg.Attestor.ConfirmInit(s, f.InitPID); err != nil {
 		return f, err
 	}
-	return f, nil
+	return f, b.cfg.Attestor.Vouched(f)
 }
 
 // undeclared refuses a container that holds the tree although its runtime was never told to mount it: it got there

@@ -17,6 +17,8 @@ import (
 type Attestor interface {
 	Resolve(context.Context, identity.Caller) (*identity.Subject, error)
 	ConfirmInit(s *identity.Subject, init uint32) error
+	FirstOf(*identity.Subject, *identity.Facts) (identity.Process, error)
+	Vouched(*identity.Facts) error
 	Witness(s *identity.Subject, init uint32) (identity.Process, error)
 	Alive(identity.Process) bool
 }

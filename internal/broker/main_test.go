@@ -34,14 +34,15 @@ const mountpoint = "/run/claudefs-test/mnt"
 
 // attestor names callers as the test says.
 type attestor struct {
-	mu       sync.Mutex
-	subjects map[uint32]*identity.Subject
-	dead     map[uint32]bool // witnesses by pid
-	err      error           // of Resolve
-	forged   error           // of ConfirmInit
-	gone     uint32          // a first process that is no more
-	blind    error           // of Witness
-	asked    int             // calls of Resolve
+	mu        sync.Mutex
+	subjects  map[uint32]*identity.Subject
+	dead      map[uint32]bool // witnesses by pid
+	err       error           // of Resolve
+	forged    error           // of ConfirmInit
+	unvouched error           // of Vouched
+	gone      uint32          // a first process that is no more
+	blind     error           // of Witness
+	asked     int             // calls of Resolve
 }
 
 func (a *attestor) Resolve(_ context.Context, c identity.Caller) (*identity.Subject, error) {
@@ -64,6 +65,20 @@ func (a *attestor) ConfirmInit(_ *identity.Subject, init uint32) error {
 		return fmt.Errorf("%w: container's first process is gone", identity.ErrDenied)
 	}
 	return a.forged
+}
+
+// FirstOf finds every container's, if its number is that of the subject's namespace.
+func (a *attestor) FirstOf(s *identity.Subject, f *identity.Facts) (identity.Process, error) {
+	if s.PidNamespace != uint64(f.InitPID) {
+		return identity.Process{}, errors.New("not the first process")
+	}
+	return identity.Process{PID: f.InitPID, Start: 1}, a.Vouched(f)
+}
+
+func (a *attestor) Vouched(*identity.Facts) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.unvouched
 }
 
 // Witness is the process that the runtime named, else the caller.
@@ -99,6 +114,18 @@ func (e *engine) Inspect(ctx context.Context, id string) (*identity.Facts, error
 		return nil, identity.ErrNoContainer
 	}
 	return f, nil
+}
+
+func (e *engine) Having(ctx context.Context, first func(*identity.Facts) (identity.Process, error)) (*identity.Facts, error) {
+	if err := errors.Join(e.err, ctx.Err()); err != nil {
+		return nil, err
+	}
+	for _, f := range e.facts {
+		if _, err := first(f); err == nil {
+			return f, nil
+		}
+	}
+	return nil, identity.ErrNoContainer
 }
 
 func (e *engine) Forget(id string) {

@@ -132,6 +132,16 @@ func TestDenials(t *testing.T) {
 			prepare: func(w *world, c *identity.Caller) { w.subject(*c).Runtime = "namespace" },
 		},
 		{
+			name: "container of a namespace, and a runtime is down", policy: labelled, rule: "labelled", reason: "ask container runtime: no answer",
+			prepare: func(w *world, c *identity.Caller) {
+				w.subject(*c).Runtime, w.engine.err = "namespace", errors.New("no answer")
+			},
+		},
+		{
+			name: "runtime has no say", policy: "shared", reason: "does not own the container's user namespace",
+			prepare: func(w *world, _ *identity.Caller) { w.att.unvouched = identity.ErrUnvouched },
+		},
+		{
 			name: "isolated, and powers are not known", policy: "isolated", rule: "isolated", reason: "needs to know the container's powers",
 			prepare: func(w *world, c *identity.Caller) { w.subject(*c).Runtime = "namespace" },
 		},
@@ -231,6 +241,24 @@ func TestOpenWithoutRuntime(t *testing.T) {
 	c := w.container("web", "web")
 	w.subject(c).Runtime = "namespace"
 	w.open(t, c, "web")
+}
+
+// A container that no cgroup names is known by its pid namespace, and all that its runtime says of it counts.
+func TestOpenByNamespace(t *testing.T) {
+	w := newWorld(t, "isolated")
+	w.login(t, "web")
+	c := w.container("web", "web")
+	f := w.facts(c)
+	s := w.subject(c)
+	s.Runtime, s.Container, s.PidNamespace = "namespace", identity.NamespaceID(4711), uint64(f.InitPID)
+	w.open(t, c, "web")
+	if e := w.log.last(t); e.Name != "web" || e.Container != s.Container {
+		t.Errorf("got %+v", e)
+	}
+	f.Mounts = nil
+	if _, err := w.Open(t.Context(), c, "web"); err == nil || !strings.Contains(w.log.last(t).Reason, "was not started with a mount of it") {
+		t.Errorf("undeclared mount: got %v", err)
+	}
 }
 
 // A signal to the reader while the runtime is asked is no refusal.

@@ -33,7 +33,8 @@ type Cache struct {
 	mu         sync.Mutex
 	live       map[*Docker]bool
 	entries    map[string]entry
-	generation uint64 // counts drops: an answer that overlapped one is not kept
+	generation uint64                      // counts drops: an answer that overlapped one is not kept
+	firsts     map[identity.Process]string // what Having found: ids by first process
 }
 
 // NewCache makes a cache over runtimes. When two of them know a container of the same id, the first one's word holds:

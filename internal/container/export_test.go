@@ -21,3 +21,14 @@ func (c *Cache) Age(by time.Duration) {
 		c.entries[id] = e
 	}
 }
+
+// Settle has a socket served by one uid after the other.
+func Settle(uids ...uint32) error {
+	var p peer
+	for _, uid := range uids {
+		if err := p.settle(uid); err != nil {
+			return err
+		}
+	}
+	return nil
+}

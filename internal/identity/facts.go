@@ -73,6 +73,9 @@ type Runtime interface {
 	// Inspect returns ErrNoContainer for an id that it does not know. It must not be called while a LOOKUP or GETATTR
 	// waits for its answer: a runtime that starts a container resolves our paths under that container's lock.
 	Inspect(ctx context.Context, id string) (*Facts, error)
+	// Having finds the running container in whose facts first finds the first process that is looked for, or returns
+	// ErrNoContainer. As Inspect, it must not be called while a runtime waits for us.
+	Having(ctx context.Context, first func(*Facts) (Process, error)) (*Facts, error)
 	// Forget has the next Inspect of an id ask anew: what is remembered of it contradicts the kernel.
 	Forget(id string)
 }

@@ -119,11 +119,12 @@ func TestResolveUnshared(t *testing.T) {
 	if s, err := r.Resolve(context.Background(), identity.Caller{TID: uint32(cmd.Process.Pid)}); err != nil || !s.Host {
 		t.Errorf("parent: got %+v %v", s, err)
 	}
-	if ns, err := r.NamespaceOf(child); err != nil || identity.NamespaceID(ns) != s.Container {
-		t.Errorf("namespace of process %d: got %d %v, want that of %s", child, ns, err, s.Container)
+	root := uint32(0)
+	if p, err := r.FirstOf(s, &identity.Facts{InitPID: child, Peer: &root}); err != nil || p != s.Process {
+		t.Errorf("first process: got %+v %v, want %+v", p, err, s.Process)
 	}
-	if ns, err := r.NamespaceOf(uint32(cmd.Process.Pid)); err == nil {
-		t.Errorf("namespace of the parent: got %d, want an error", ns)
+	if p, err := r.FirstOf(s, &identity.Facts{InitPID: uint32(cmd.Process.Pid), Peer: &root}); err == nil {
+		t.Errorf("the parent as first process: got %+v, want an error", p)
 	}
 	w, err := r.Witness(s, 0)
 	if err != nil || w.PID != child || !r.Alive(w) {

@@ -1,32 +1,11 @@
 package identity
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
-
-// errNotInit: the process does not stand for a pid namespace.
-var errNotInit = errors.New("not the first process of a pid namespace of its own")
-
-// NamespaceOf returns the pid namespace whose first process is pid: what a runtime client needs to find a container
-// that no cgroup names by Subject.PidNamespace. A container that shares the host's namespace, or another container's,
-// has none of its own and is an error. The number is the namespace's only while that process lives: the kernel gives
-// it to another one at once. So a client asks its runtime again afterwards whether pid still is that container's, and
-// forgets the number when the container ends.
-func (r *Resolver) NamespaceOf(pid uint32) (uint64, error) {
-	p := r.proc.entry(pid)
-	ns, err := p.pidNamespace()
-	if err != nil {
-		return 0, fmt.Errorf("find pid namespace of process %d: %w", pid, err)
-	}
-	if ns == r.hostPidns || !p.firstInNamespace() {
-		return 0, fmt.Errorf("find pid namespace of process %d: %w", pid, errNotInit)
-	}
-	return ns, nil
-}
 
 // NamespaceID is Subject.Container of a process in a pid namespace that no runtime named in a cgroup.
 func NamespaceID(ns uint64) string { return fmt.Sprintf("pidns-%d", ns) }

@@ -1,41 +1,11 @@
 package identity
 
 import (
-	"errors"
 	"os"
 	"os/exec"
 	"syscall"
 	"testing"
 )
-
-func TestNamespaceOf(t *testing.T) {
-	f := newFake(t)
-	rootless := f.process("rootless", "1", "/user.slice")
-	caller := f.process("rootless", "7", "/user.slice")
-	ns, err := f.r.NamespaceOf(rootless)
-	if err != nil || ns != f.inode("rootless") {
-		t.Fatalf("got %d %v, want %d", ns, err, f.inode("rootless"))
-	}
-	// This is how a runtime client finds the container of a caller that no cgroup names.
-	s, err := f.resolve(caller)
-	if err != nil || s.PidNamespace != ns || s.Container != NamespaceID(ns) {
-		t.Errorf("caller: got %+v %v, want namespace %d", s, err, ns)
-	}
-	for _, c := range []struct {
-		name string
-		pid  uint32
-		want error
-	}{
-		{"host's namespace", f.process("host", "1", "/docker/"+idA), errNotInit},
-		{"another container's namespace", caller, errNotInit},
-		{"gone", 4711, os.ErrNotExist},
-		{"none", 0, os.ErrNotExist},
-	} {
-		if got, err := f.r.NamespaceOf(c.pid); !errors.Is(err, c.want) || got != 0 {
-			t.Errorf("%s: got %d %v, want %v", c.name, got, err, c.want)
-		}
-	}
-}
 
 // What the fixtures put in the place of the kernel's answer is the same question.
 func TestFakeAncestry(t *testing.T) {
@@ -79,7 +49,7 @@ func TestKernelAncestry(t *testing.T) {
 	}
 	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
 	child := uint32(cmd.Process.Pid)
-	ns, err := r.NamespaceOf(child)
+	ns, err := kernel.entry(child).pidNamespace()
 	if err != nil || ns == r.hostPidns {
 		t.Fatalf("namespace of the child: got %d %v", ns, err)
 	}
