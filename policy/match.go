@@ -50,10 +50,18 @@ func (m *HostMatch) missed(s *identity.Subject) condition {
 		return condition{key: "host"}
 	case len(m.UID) > 0 && !slices.Contains(m.UID, s.Caller.UID):
 		return condition{key: "host.uid"}
-	case len(m.Exe) > 0 && (s.Program == "" || !m.Exe.matches(s.Program)):
+	case len(m.Exe) > 0 && (program(s) == "" || !m.Exe.matches(program(s))):
 		return condition{key: "host.exe"}
 	}
 	return condition{}
+}
+
+// program is what a host process runs, "" when that is not known.
+func program(s *identity.Subject) string {
+	if s.Program == nil {
+		return ""
+	}
+	return s.Program()
 }
 
 // empty reports whether any container matches, known to a runtime or not.
@@ -172,7 +180,7 @@ func (m *Match) sides(c condition, q *Request) (have, want []string) {
 	case "host.uid":
 		return []string{fmt.Sprint(q.Subject.Caller.UID)}, texts(m.Host.UID)
 	case "host.exe":
-		return []string{q.Subject.Program}, m.Host.Exe
+		return []string{program(q.Subject)}, m.Host.Exe
 	case "container.labels":
 		return label(c.label)(q.Facts), m.Container.Labels[c.label]
 	}

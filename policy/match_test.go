@@ -88,10 +88,22 @@ func TestHostConditions(t *testing.T) {
 		{`{container: {}}`, "/x", "the caller is a host process"},
 	} {
 		s := onHost(7)
-		s.Program = c.exe
+		s.Program = func() string { return c.exe }
 		d, steps := parse(t, "  - {name: r, match: "+c.match+", allow: {level: shared}}\n").Explain(policy.Request{Tree: "t", Subject: s})
 		if d.Allowed != (c.want == "") || c.want != "" && steps[0].Why != c.want {
 			t.Errorf("%s, %q: %+v, want %q", c.match, c.exe, steps, c.want)
+		}
+	}
+}
+
+// A rule that asks for no program has nobody look for it.
+func TestProgramIsAskedByRulesThatNameOne(t *testing.T) {
+	for match, want := range map[string]bool{`{host: {uid: [7]}}`: false, `{container: {}}`: false, `{host: {uid: [8], exe: /x}}`: false, `{host: {uid: [7], exe: /x}}`: true} {
+		s, asked := onHost(7), false
+		s.Program = func() string { asked = true; return "/x" }
+		parse(t, "  - {name: r, match: "+match+", allow: {level: shared}}\n").Decide(policy.Request{Tree: "t", Subject: s})
+		if asked != want {
+			t.Errorf("%s: asked %v", match, asked)
 		}
 	}
 }

@@ -148,7 +148,7 @@ func (t *Test) request() Request {
 	q := Request{Tree: t.Tree}
 	q.Now, _ = t.when()
 	if t.Host != nil {
-		q.Subject = &identity.Subject{Host: true, Caller: identity.Caller{UID: t.Host.UID}, Exe: t.Host.Exe, Program: t.Host.Exe}
+		q.Subject = &identity.Subject{Host: true, Caller: identity.Caller{UID: t.Host.UID}, Exe: t.Host.Exe, Program: func() string { return t.Host.Exe }}
 		return q
 	}
 	q.Subject = &identity.Subject{Container: strings.Repeat("0", 64), Caller: identity.Caller{UID: t.UID}}

@@ -41,9 +41,10 @@ type Subject struct {
 	HostRoot bool
 	// Exe is the path of the caller's program as the host resolves it, for records only.
 	Exe string
-	// Program is Exe of a host process that has the host's own mount table, so that the path is that of the host's file;
-	// else "".
-	Program string
+	// Program returns Exe of a host process that has the host's own mount table, so that the path is that of the host's
+	// file; else "". It is nil for containers. It asks the kernel when it is called first, which must be while the caller's
+	// request waits: most policies do not ask.
+	Program func() string `json:"-"`
 
 	cgroupText string // what Cgroups was read from
 	first      uint32 // the container's first process that Resolve confirmed; 0 for none

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"sync"
 	"sync/atomic"
 )
 
@@ -67,7 +68,9 @@ func (r *Resolver) Resolve(_ context.Context, c Caller) (*Subject, error) {
 	if err := r.name(s); err != nil {
 		return s, err
 	}
-	if err := r.look(s, e, root); err != nil {
+	if s.Host {
+		s.Program = sync.OnceValue(func() string { return r.program(s, before) })
+	} else if err := r.look(s, e, root); err != nil {
 		return nil, ended(err)
 	}
 	// Some facts came by a number. They are the caller's only if it has meant the caller all the time.
@@ -90,18 +93,27 @@ func (r *Resolver) read(c Caller, e entry) (*Subject, error) {
 	return s, nil
 }
 
-// look reads of the caller's mount namespace what is asked of its kind: of a container, whether it holds a tree; of a
-// host process, whether its program is what its path says.
+// look reads which trees a container's mount namespace holds.
 func (r *Resolver) look(s *Subject, e entry, root *rootDir) (err error) {
-	if s.Host {
-		s.Program = e.program(s.Exe, r.hostMntns)
-		return nil
-	}
 	dev := r.dev.Load()
 	if s.Roots, err = r.mounts.roots(e, root, dev); errors.Is(err, errNoIDs) {
 		s.Roots, err = e.table(dev)
 	}
 	return err
+}
+
+// program is whether the path of a host process's program is what it says.
+func (r *Resolver) program(s *Subject, was thread) string {
+	e, err := r.proc.open(s.Caller.TID)
+	if err != nil {
+		return "" // Fail closed: no program is none that a rule names
+	}
+	defer e.close()
+	program := e.program(s.Exe, r.hostMntns)
+	if was.unchanged(e) != nil {
+		return "" // Fail closed: the number means another caller by now
+	}
+	return program
 }
 
 // name says what the subject is from its facts: a host process, a container's, or one in a pid namespace of its own.
