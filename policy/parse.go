@@ -3,7 +3,6 @@ package policy
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 
 	"github.com/claudefs/claudefs/internal/strictyaml"
@@ -28,12 +27,12 @@ func Load(nameOrFile string) (*Policy, error) {
 	return p, nil
 }
 
-// Text returns an embedded policy or a file's text.
+// Text returns an embedded policy or the text of a file, which is ErrExposed when others may change it.
 func Text(nameOrFile string) ([]byte, error) {
 	if b, ok := Builtin(nameOrFile); ok {
 		return b, nil
 	}
-	b, err := os.ReadFile(nameOrFile)
+	b, err := readGuarded(nameOrFile)
 	if err != nil {
 		return nil, fmt.Errorf("read policy: %w", err)
 	}

@@ -33,6 +33,7 @@ type outcome struct {
 var outcomes = []outcome{
 	{context.Canceled, 130, ""},
 	{policy.ErrDenied, 3, "claudefs audit"},
+	{policy.ErrExposed, 1, "correct what the message says, then claudefs policy check FILE"},
 	{policy.ErrSyntax, 1, "claudefs policy schema   (every key and its values; docs/policy.md explains them)"},
 	{vault.ErrPassphrase, 5, "claudefs vault unlock"},
 	{vault.ErrLocked, 5, "claudefs vault unlock"},

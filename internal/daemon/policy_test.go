@@ -22,7 +22,11 @@ func TestReloadPolicy(t *testing.T) {
 	needFUSE(t)
 	o := options(t, t.TempDir())
 	seal(t, o)
-	o.PolicyName = filepath.Join(t.TempDir(), "policy.yaml")
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil { // whatever the umask is by now
+		t.Fatal(err)
+	}
+	o.PolicyName = filepath.Join(dir, "policy.yaml")
 	replace(t, o.PolicyName, oneRule)
 	var err error
 	if o.Policy, err = policy.Load(o.PolicyName); err != nil {
@@ -62,6 +66,13 @@ func TestReloadPolicy(t *testing.T) {
 	if s, err := r.ReloadPolicy(t.Context()); err != nil || s.Rules != 1 {
 		t.Errorf("reload: %+v, %v", s, err)
 	}
+	if err := os.Chmod(o.PolicyName, 0o666); err != nil { // and then anybody could write it
+		t.Fatal(err)
+	}
+	if _, err := r.ReloadPolicy(t.Context()); err == nil || !strings.Contains(err.Error(), "others may change the policy") {
+		t.Errorf("reload of a file that others may change: %v", err)
+	}
+	inForce(1, "others may change the policy")
 	wantErr(t, r.Stop(t.Context()), nil)
 	wantErr(t, r.wait(t), nil)
 	wantLog(t, o, audit.ActionStart, audit.ActionPolicy, audit.ActionPolicy, audit.ActionPolicy, audit.ActionStop)
