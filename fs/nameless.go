@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"errors"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -15,6 +16,8 @@ var _ fusefs.NodeOnForgetter = (*stateNode)(nil)
 // nameless is the file itself, by an O_PATH descriptor, once it has no name. Who resolved its name before it went, is in
 // it, or has it open, goes on with it as on any file system.
 type nameless struct{ file atomic.Pointer[os.File] }
+
+var errNotPinned = errors.New("the file is not pinned")
 
 // set takes ownership of fd and reports whether there was none.
 func (l *nameless) set(fd int) bool {
@@ -33,18 +36,18 @@ func (l *nameless) drop() {
 	}
 }
 
-// with runs do with the descriptor, or returns ENOENT.
+// with runs do with the descriptor, or returns errNotPinned.
 func (l *nameless) with(do func(fd int) error) error {
 	f := l.file.Load()
 	if f == nil {
-		return unix.ENOENT
+		return errNotPinned
 	}
 	raw, err := f.SyscallConn()
 	if err != nil {
-		return unix.ENOENT
+		return errNotPinned
 	}
 	if cerr := raw.Control(func(fd uintptr) { err = do(int(fd)) }); cerr != nil {
-		return unix.ENOENT // dropped meanwhile
+		return errNotPinned // dropped meanwhile
 	}
 	return err
 }
@@ -80,21 +83,20 @@ func (n *stateNode) isOpenOn(fd int) bool {
 // OnForget implements fs.NodeOnForgetter.
 func (n *stateNode) OnForget() { n.nameless.drop() }
 
-// openNode opens the node's own file, by its path or, without one, as it was pinned. Nothing moves meanwhile.
-func (n *stateNode) openNode(flags int) (int, error) {
-	fd, err := n.openPath(flags)
-	if err == nil && !n.isTop() && !n.isOpenOn(fd) {
-		_ = unix.Close(fd)
-		err = unix.ENOENT
-	}
-	if err != unix.ENOENT && err != unix.ENOTDIR {
-		return fd, err
-	}
-	fd = -1
+// openNode opens the node's own file: as it was pinned, or else by its path. Nothing moves meanwhile.
+func (n *stateNode) openNode(flags int) (fd int, err error) {
 	err = n.nameless.with(func(file int) (err error) {
 		fd, err = reopen(file, flags)
 		return err
 	})
+	if !errors.Is(err, errNotPinned) {
+		return fd, err
+	}
+	fd, err = n.openPath(flags)
+	if err == nil && !n.isTop() && !n.isOpenOn(fd) {
+		_ = unix.Close(fd)
+		return -1, unix.ENOENT
+	}
 	return fd, err
 }
 

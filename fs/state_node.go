@@ -219,7 +219,11 @@ func (n *stateNode) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, 
 	if e != 0 {
 		return nil, 0, e
 	}
-	return newStateHandle(fd, n), 0, 0
+	h := newStateHandle(fd, n)
+	if n.nameless.file.Load() != nil { // who takes the name away has looked for handles, perhaps before this one
+		n.preserve()
+	}
+	return h, 0, 0
 }
 
 // OpendirHandle implements fs.NodeOpendirHandler.

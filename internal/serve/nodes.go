@@ -78,7 +78,7 @@ func (s *shim) revive(id uint64, depth int) (uint64, fuse.Status) {
 	if inner, ok := s.reviveOrphan(n, depth); ok {
 		return inner, fuse.OK
 	}
-	s.log.Warn("File is gone that a container holds", "node", n.String())
+	s.log.Info("File is gone that a container knows", "node", n.String())
 	return 0, fuse.Status(syscall.ESTALE)
 }
 
