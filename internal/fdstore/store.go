@@ -22,6 +22,8 @@ const (
 	Waiting = "waiting"
 	Abort   = "abort"
 	Exe     = "exe"
+	// From the keeper: what it did in place of a server. Store.Refused reads it.
+	Refusals = "refused"
 )
 
 // Variables that carry the store into a process.

@@ -41,11 +41,14 @@ type Adopted struct {
 
 // Keeper holds one mount.
 type Keeper struct {
-	cfg     Config
-	held    holder
-	status  Status
-	refusal *refusal // answers requests while no server does
-	fallen  time.Time
+	cfg    Config
+	held   holder
+	status Status
+	fallen time.Time
+
+	refusal  *refusal // answers requests while no server does
+	recalled bool     // it was sent what servers had read that have died since
+	gaveUp   bool     // it cannot answer; the mount was aborted
 
 	sealedFor time.Duration // how long sealed memory waits for a server; 0: for ever
 
@@ -124,8 +127,10 @@ func (k *Keeper) begin(end string) (*server, error) {
 			k.cfg.Log.Warn("Some descriptors are not kept; they end with the server", "err", err)
 		}
 		k.status.Server = k.cfg.Adopt.PID
+		k.provide()
 		return adopt(k.cfg.Adopt)
 	}
+	k.provide()
 	if k.status.Server != 0 {
 		k.status.Restarts++
 	}
@@ -134,10 +139,24 @@ func (k *Keeper) begin(end string) (*server, error) {
 		return nil, err
 	}
 	k.status.Server = s.pid
+	k.recalled, k.gaveUp = false, false
 	if k.refusal == nil {
 		k.write(Starting)
 	}
 	return s, nil
+}
+
+// provide has a list ready for what is refused, before the server starts that is to read it.
+func (k *Keeper) provide() {
+	if k.held[fdstore.Refusals] != nil {
+		return
+	}
+	f, err := fdstore.NewRefusals()
+	if err != nil {
+		k.cfg.Log.Warn("Nodes and handles that are closed while no server runs are not forgotten", "err", err)
+		return
+	}
+	k.held[fdstore.Refusals] = f
 }
 
 // program is what to run: the last that served, or the one before it when a new one keeps failing.
@@ -198,8 +217,10 @@ func (k *Keeper) look(s *server, watch *watchdog) {
 			k.cfg.Log.Error("Server does not answer; it is killed", "pid", s.pid)
 		}
 		watch.kill(s)
-		if !watch.killed.IsZero() && time.Since(watch.killed) > k.cfg.Grace {
-			k.refuse() // it does not even die: its own requests hang on something else, new ones must not
+		if !watch.killed.IsZero() && time.Since(watch.killed) > dumpTime+k.cfg.Grace {
+			// It does not even die: what it does hangs on something else, but nobody else must. No code of it runs again.
+			k.refuse()
+			k.recall()
 		}
 	}
 }
@@ -208,7 +229,7 @@ func (k *Keeper) look(s *server, watch *watchdog) {
 // are let go of.
 func (k *Keeper) tire() {
 	waited := time.Since(k.fallen)
-	if k.refusal == nil && waited > k.cfg.Grace {
+	if waited > k.cfg.Grace {
 		k.refuse()
 	}
 	if k.sealedFor > 0 && waited > k.sealedFor && k.held[fdstore.Sealed] != nil {
@@ -236,13 +257,14 @@ func (k *Keeper) pause(ctx context.Context, e ending) bool {
 	grace := time.NewTicker(50 * time.Millisecond)
 	defer grace.Stop()
 	for {
+		k.tire()
+		k.recall()
 		select {
 		case <-ctx.Done():
 			return false
 		case <-timer.C:
 			return true
 		case <-grace.C:
-			k.tire()
 		}
 	}
 }

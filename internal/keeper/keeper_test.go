@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -59,7 +60,8 @@ func keep(dir string) int {
 	return code
 }
 
-// serveMount serves dir/mnt until SIGTERM. dir/broken keeps it from starting, dir/noresend makes it one for old kernels.
+// serveMount serves dir/mnt until SIGTERM. dir/broken keeps it from starting, dir/silent from saying that it serves;
+// dir/noresend makes it one for old kernels.
 func serveMount(dir string) int {
 	held, err := fdstore.Inherited(os.Getenv, os.Unsetenv)
 	if err != nil {
@@ -75,7 +77,9 @@ func serveMount(dir string) int {
 	var l *ledger.Ledger
 	if took {
 		fd, _ := store.Take(fdstore.Ledger)
-		l, err = ledger.Open(fd)
+		if l, err = ledger.Open(fd); err == nil {
+			report(dir, store, l)
+		}
 	} else {
 		l, err = ledger.New()
 		if err == nil {
@@ -112,6 +116,10 @@ func serveMount(dir string) int {
 	if err != nil {
 		return 1
 	}
+	if exists(dir + "/silent") {
+		_ = os.WriteFile(dir+"/pid", fmt.Append(nil, os.Getpid()), 0o600)
+		select {}
+	}
 	_ = store.Notify("X_CLAUDEFS_STATE="+dir+"/"+keeper.FileName, "WATCHDOG_USEC=2000000", "READY=1")
 	if exists(dir + "/watched") {
 		go beat(store, s)
@@ -122,6 +130,21 @@ func serveMount(dir string) int {
 	_ = store.Notify("STOPPING=1")
 	_ = syscall.Unmount(mnt, syscall.MNT_DETACH)
 	return 0
+}
+
+// report does what the keeper could not, and writes down how many handles are open then.
+func report(dir string, store *fdstore.Store, l *ledger.Ledger) {
+	for r := range store.Refused() {
+		switch r.Opcode {
+		case fdstore.OpForget:
+			l.Forget(r.ID, r.Count)
+		case fdstore.OpRelease, fdstore.OpReleaseDir:
+			l.Release(r.ID)
+		}
+	}
+	handles := 0
+	l.Handles(func(uint64, ledger.Handle, uint64) { handles++ })
+	_ = os.WriteFile(dir+"/report", fmt.Appendf(nil, "%d handles", handles), 0o600)
 }
 
 // beat is the daemon's heartbeat, four times as fast.
@@ -171,8 +194,15 @@ func (r *root) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fu
 		return nil, syscall.ENOENT
 	}
 	out.Attr = fuse.Attr{Ino: 7, Size: 6, Mode: syscall.S_IFREG | 0o644, Nlink: 1}
-	file := &fusefs.MemRegularFile{Data: []byte("plain\n")}
+	file := &file{fusefs.MemRegularFile{Data: []byte("plain\n")}}
 	return r.NewInode(ctx, file, fusefs.StableAttr{Mode: syscall.S_IFREG, Ino: 7}), 0
+}
+
+// file has handles.
+type file struct{ fusefs.MemRegularFile }
+
+func (f *file) Open(context.Context, uint32) (fusefs.FileHandle, uint32, syscall.Errno) {
+	return &struct{ int }{}, 0, 0
 }
 
 // mount is a kept mount.
@@ -398,6 +428,84 @@ func TestNoServer(t *testing.T) {
 	}
 	m.await(keeper.Serving)
 	m.wantPlain()
+}
+
+// What a server had read that died before it said that it serves is refused too, although refusing began before.
+func TestServerDiesUnheard(t *testing.T) {
+	m := start(t)
+	m.touch("broken")
+	_ = syscall.Kill(m.status().Server, syscall.SIGKILL)
+	m.await(keeper.Failing)
+	m.touch("silent")
+	if err := os.Remove(m.dir + "/broken"); err != nil {
+		t.Fatal(err)
+	}
+	var last string
+	ended := make(chan struct{})
+	go func() { // until the server and not the keeper gets one
+		for end := time.Now().Add(10 * time.Second); !exists(m.dir+"/blocked") && time.Now().Before(end); {
+			last, _ = m.cat("block")
+		}
+		close(ended)
+	}()
+	for end := time.Now().Add(10 * time.Second); !exists(m.dir+"/blocked") && time.Now().Before(end); time.Sleep(time.Millisecond) {
+	}
+	m.touch("broken")
+	b, err := os.ReadFile(m.dir + "/pid")
+	pid, _ := strconv.Atoi(string(b))
+	if err != nil || syscall.Kill(pid, syscall.SIGKILL) != nil {
+		t.Fatalf("no server to kill: %v\n%s", err, m.logText())
+	}
+	select {
+	case <-ended:
+	case <-time.After(5 * time.Second):
+		t.Error("the caller hangs")
+	}
+	if err := errors.Join(os.Remove(m.dir+"/silent"), os.Remove(m.dir+"/broken")); err != nil {
+		t.Fatal(err)
+	}
+	m.await(keeper.Serving)
+	if <-ended; !strings.Contains(last, "Input/output error") {
+		t.Errorf("the caller got %q", last)
+	}
+}
+
+// A file that is closed while no server runs is not open in the next one; one that is still open is.
+func TestClosedWithoutServer(t *testing.T) {
+	m := start(t)
+	opened := func() *exec.Cmd {
+		t.Helper()
+		c := exec.Command("sh", "-c", "exec 3<"+m.dir+"/mnt/plain; echo open; read wait")
+		out, err1 := c.StdoutPipe()
+		_, err2 := c.StdinPipe()
+		if err := errors.Join(err1, err2, c.Start()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := out.Read(make([]byte, 8)); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	end := func(c *exec.Cmd) {
+		_ = c.Process.Kill()
+		_ = c.Wait()
+	}
+	stays, before, after := opened(), opened(), opened()
+	m.touch("broken")
+	_ = syscall.Kill(m.status().Server, syscall.SIGKILL)
+	end(before)
+	m.await(keeper.Failing)
+	end(after)
+	_, _ = m.cat("plain") // behind the end of the handle
+	if err := os.Remove(m.dir + "/broken"); err != nil {
+		t.Fatal(err)
+	}
+	m.await(keeper.Serving)
+	m.wantPlain()
+	if b, err := os.ReadFile(m.dir + "/report"); string(b) != "1 handles" {
+		t.Errorf("the next server has %q, %v", b, err)
+	}
+	end(stays)
 }
 
 // A new program that does not serve gives way to the one before it.
