@@ -3,6 +3,8 @@ package fdstore
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -75,13 +77,18 @@ func (s *Store) Renew() (keeper int, held map[string]int, err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_ = unix.Close(s.socket)
-	s.socket = pair[0]
 	held = map[string]int{}
 	for name, fd := range s.held {
-		if held[name], err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3); err != nil {
-			return -1, nil, fmt.Errorf("replace keeper: %w", err)
+		copied, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			for _, fd := range append(slices.Collect(maps.Values(held)), pair[:]...) {
+				_ = unix.Close(fd)
+			}
+			return -1, nil, fmt.Errorf("replace keeper: copy %s: %w", name, err)
 		}
+		held[name] = copied
 	}
+	_ = unix.Close(s.socket)
+	s.socket = pair[0]
 	return pair[1], held, nil
 }

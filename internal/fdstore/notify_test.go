@@ -3,6 +3,7 @@ package fdstore_test
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -288,6 +289,45 @@ func TestRenew(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+}
+
+// A store that cannot be copied is as it was: nothing is left open, and the socket is the old one, so that the next try
+// finds that the keeper is gone.
+func TestRenewFails(t *testing.T) {
+	for range 8 { // maps have no order: the bad one is to be met after some that are copied
+		server, old := pair(t)
+		s := fdstore.New(map[string]int{
+			"keeper": server, "bad": 99999, "a": owned(t, "a"), "b": owned(t, "b"), "c": owned(t, "c"),
+		}, "")
+		before := openDescriptors(t)
+		if keeper, held, err := s.Renew(); err == nil || keeper >= 0 || held != nil {
+			t.Fatalf("got %d, %v, %v, want an error", keeper, held, err)
+		}
+		if after := openDescriptors(t); !slices.Equal(before, after) {
+			t.Errorf("%d are open, before %d", len(after), len(before))
+		}
+		if err := s.Notify("READY=1"); err != nil {
+			t.Error("the old socket is gone:", err)
+		}
+		if got := receive(t, old); got.text != "READY=1" {
+			t.Errorf("got %q", got)
+		}
+	}
+}
+
+func openDescriptors(t *testing.T) []string {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var open []string
+	for _, e := range list {
+		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil { // not the one that reads them
+			open = append(open, e.Name()+" "+to)
+		}
+	}
+	return open
 }
 
 func TestConcurrent(t *testing.T) {
