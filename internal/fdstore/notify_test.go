@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -194,26 +196,93 @@ func TestKeepCopies(t *testing.T) {
 	}
 }
 
-// A holder that is gone is an error, not a signal.
+// A holder that is gone is an error, not a signal. What is kept for a keeper its successor gets.
 func TestHolderGone(t *testing.T) {
 	server, keeper := pair(t)
 	_ = unix.Shutdown(keeper, unix.SHUT_RDWR)
-	for kind, s := range map[string]*fdstore.Store{
-		"keeper":  fdstore.New(map[string]int{"keeper": server}, ""),
-		"systemd": fdstore.New(map[string]int{}, filepath.Join(t.TempDir(), "none")),
+	for kind, s := range map[fdstore.Kind]*fdstore.Store{
+		fdstore.Keeper:  fdstore.New(map[string]int{"keeper": server}, ""),
+		fdstore.Systemd: fdstore.New(map[string]int{}, filepath.Join(t.TempDir(), "none")),
 	} {
 		if err := s.Notify("READY=1"); err == nil {
 			t.Errorf("%s: notify reports nothing", kind)
 		}
-		if err := s.Keep("ledger", file(t, "one")); err == nil {
-			t.Errorf("%s: keep reports nothing", kind)
+		want := []string{"ledger"}
+		before := openDescriptors(t)
+		err := s.Keep("ledger", file(t, "one"))
+		if kind == fdstore.Systemd {
+			want = nil
+			if after := openDescriptors(t); err == nil || len(after) != len(before)+1 { // the file
+				t.Errorf("%s: keep reports %v, %d are open, before %d", kind, err, len(after), len(before))
+			}
+		} else if err != nil {
+			t.Errorf("%s: %v", kind, err)
 		}
-		// Kept for the holder that is to come.
-		if got := s.Names(); !slices.Equal(got, []string{"ledger"}) {
-			t.Errorf("%s: holds %v", kind, got)
+		if got := s.Names(); !slices.Equal(got, want) {
+			t.Errorf("%s: holds %v, want %v", kind, got, want)
 		}
 		s.Drop("ledger")
 	}
+}
+
+// A full store says so, and still takes what the mount depends on.
+func TestKeepFull(t *testing.T) {
+	for kind, with := range holders(t) {
+		t.Run(kind, func(t *testing.T) {
+			s, holder := with(t)
+			heard := 0
+			hear := func() {
+				receive(t, holder)
+				heard++
+			}
+			fd := file(t, "one")
+			var err error
+			for i := 0; err == nil && i <= fdstore.MaxHeld; i++ {
+				if err = s.Keep(fmt.Sprintf("file-%d", i), fd); err == nil {
+					hear()
+				}
+			}
+			if !errors.Is(err, fdstore.ErrFull) || len(s.Names()) != heard {
+				t.Fatalf("got %v, %d are kept, the holder heard of %d", err, len(s.Names()), heard)
+			}
+			silent(t, holder)
+			for _, name := range []string{
+				fdstore.Device, fdstore.Ledger, fdstore.Sealed, fdstore.Waiting, fdstore.Abort, fdstore.Exe, fdstore.Refusals,
+			} {
+				if err := s.Keep(name, fd); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+				hear()
+			}
+			if n := len(s.Names()); n > fdstore.MaxHeld || n != heard {
+				t.Errorf("%d are kept, the holder heard of %d and takes %d", n, heard, fdstore.MaxHeld)
+			}
+			if err := s.Keep("file-0", fd); err != nil {
+				t.Error("another in place of one that is kept:", err)
+			}
+			s.Drop("file-1")
+			if err := s.Keep("file-new", fd); err != nil {
+				t.Error("after one was dropped:", err)
+			}
+		})
+	}
+}
+
+// systemd takes as many as a keeper does.
+func TestUnitFile(t *testing.T) {
+	text, err := os.ReadFile("../../dist/systemd/claudefs.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, "FileDescriptorStoreMax="); ok {
+			if n, err := strconv.Atoi(strings.TrimSpace(value)); err != nil || n < fdstore.MaxHeld {
+				t.Errorf("systemd keeps %q, want %d", value, fdstore.MaxHeld)
+			}
+			return
+		}
+	}
+	t.Error("systemd keeps nothing")
 }
 
 func TestWaitKeeper(t *testing.T) {

@@ -1,6 +1,7 @@
 package fdstore
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -25,6 +26,16 @@ const (
 	// From the keeper: what it did in place of a server. Store.Refused reads it.
 	Refusals = "refused"
 )
+
+// MaxHeld bounds what a holder keeps: a keeper, and systemd by FileDescriptorStoreMax= of the unit.
+const MaxHeld = 512
+
+// reserved is the part of it for the names above, and for those of later programs: a mount is not to be lost because
+// too many files are kept.
+const reserved = 16
+
+// ErrFull: no room for another descriptor.
+var ErrFull = errors.New("too many descriptors are kept already")
 
 // Variables that carry the store into a process.
 const (
@@ -150,27 +161,58 @@ func (s *Store) Names() []string {
 	return slices.Sorted(maps.Keys(s.held))
 }
 
-// Keep has a copy of fd kept until Drop. Without a holder it does nothing.
+// Keep has a copy of fd kept until Drop, or reports why it is not: ErrFull when there is no room. Without a holder it
+// does nothing.
 func (s *Store) Keep(name string, fd int) error {
 	if s.kind == None {
 		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old, again := s.held[name]
+	if !again && !known(name) && s.others() >= MaxHeld-reserved {
+		return fmt.Errorf("keep descriptor %s: %w", name, ErrFull)
 	}
 	kept, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {
 		return fmt.Errorf("keep descriptor %s: %w", name, err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if old, ok := s.held[name]; ok {
+	if again {
 		// A store may hold several of one name; the old one goes first.
 		_ = s.send(nil, "FDSTOREREMOVE=1", "FDNAME="+name)
 		_ = unix.Close(old)
+		delete(s.held, name)
 	}
-	s.held[name] = kept
-	if err := s.send([]int{kept}, "FDSTORE=1", "FDNAME="+name, "FDPOLL=0"); err != nil {
+	err = s.send([]int{kept}, "FDSTORE=1", "FDNAME="+name, "FDPOLL=0")
+	if err != nil && !s.gone(err) {
+		_ = unix.Close(kept)
 		return fmt.Errorf("keep descriptor %s: %w", name, err)
 	}
+	s.held[name] = kept
 	return nil
+}
+
+// gone reports whether a message was not sent because the keeper has died. Renew hands its successor all that is kept.
+func (s *Store) gone(err error) bool {
+	return s.kind == Keeper && (errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET))
+}
+
+func known(name string) bool {
+	switch name {
+	case Device, Ledger, Sealed, Waiting, Abort, Exe, Refusals:
+		return true
+	}
+	return false
+}
+
+// others counts what is kept under no known name; s.mu is held.
+func (s *Store) others() (n int) {
+	for name := range s.held {
+		if !known(name) {
+			n++
+		}
+	}
+	return n
 }
 
 // Drop ends Keep.

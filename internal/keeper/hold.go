@@ -2,7 +2,6 @@ package keeper
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"os"
 	"slices"
@@ -13,28 +12,22 @@ import (
 	"github.com/claudefs/claudefs/internal/fdstore"
 )
 
-// maxHeld bounds the descriptors that are kept.
-const maxHeld = 512
-
-var (
-	errNoDescriptor = errors.New("no descriptor came along")
-	errFull         = fmt.Errorf("%d are kept already", maxHeld)
-)
+var errNoDescriptor = errors.New("no descriptor came along")
 
 // holder is the descriptors that are kept, by name.
 type holder map[string]*os.File
 
 func (h holder) names() []string { return slices.Sorted(maps.Keys(h)) }
 
-// put keeps a descriptor, which it closes when there is no room for another.
+// put keeps a descriptor, which it closes when there is no room for another: servers know the bound, and ask for no more.
 func (h holder) put(name string, fd int) error {
 	if fd < 0 {
 		return errNoDescriptor
 	}
 	f := os.NewFile(uintptr(fd), name)
-	if len(h) >= maxHeld && h[name] == nil {
+	if len(h) >= fdstore.MaxHeld && h[name] == nil {
 		_ = f.Close()
-		return errFull
+		return fdstore.ErrFull
 	}
 	h.drop(name)
 	h[name] = f

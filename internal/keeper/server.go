@@ -36,7 +36,7 @@ type message struct {
 // start runs the program as server. Its descriptors are 3 and up, the keeper's socket first.
 func start(cfg *Config, program *os.File, held holder, end string) (*server, error) {
 	// Above all that the child is given and moves out of the way first: it would be overwritten there before it is run.
-	high, err := unix.FcntlInt(program.Fd(), unix.F_DUPFD_CLOEXEC, 3*maxHeld)
+	high, err := unix.FcntlInt(program.Fd(), unix.F_DUPFD_CLOEXEC, 3*fdstore.MaxHeld)
 	if err != nil {
 		return nil, fmt.Errorf("start server: %w", err)
 	}
