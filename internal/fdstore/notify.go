@@ -12,6 +12,9 @@ import (
 
 // Notify sends state to the holder, in the words of sd_notify(3): READY=1, STATUS=text, …
 func (s *Store) Notify(lines ...string) error {
+	if len(lines) == 0 { // an empty message would be the end of what a keeper hears
+		return nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.send(nil, lines...)

@@ -143,6 +143,7 @@ func TestMessages(t *testing.T) {
 		{
 			"notify",
 			[]func(*testing.T, *store) error{
+				func(_ *testing.T, s *store) error { return s.Notify() }, // nothing: it would be the end
 				func(_ *testing.T, s *store) error { return s.Notify("READY=1", "STATUS=it serves") },
 				func(_ *testing.T, s *store) error { return s.Notify("WATCHDOG=1") },
 			},
