@@ -18,8 +18,8 @@ const (
 	Device = "fuse"   // /dev/fuse of the mount
 	Ledger = "ledger" // internal/ledger
 	Sealed = "sealed" // internal/sealed
-	// For the keeper alone: the files of fusectl that tell how many requests have no answer, and end the connection;
-	// and the program that serves.
+	// For keepers, and servers hand them from one to the next: the files of fusectl that tell how many requests have no
+	// answer, and end the connection; and the program that serves.
 	Waiting = "waiting"
 	Abort   = "abort"
 	Exe     = "exe"

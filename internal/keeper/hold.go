@@ -107,6 +107,10 @@ func (k *Keeper) hear(s *server, m message, w *watchdog) {
 
 // renew takes the program that serves now. The one before it stays for a while.
 func (k *Keeper) renew(fd int) {
+	if fd < 0 {
+		k.cfg.Log.Warn("Program is not kept", "err", errNoDescriptor)
+		return
+	}
 	f := os.NewFile(uintptr(fd), fdstore.Exe)
 	if old := k.held.program(); old != nil && sameFile(old, f) {
 		_ = f.Close()

@@ -91,6 +91,9 @@ func serveMount(dir string) int {
 		if err == nil {
 			err = store.Keep(fdstore.Device, device)
 		}
+		if null, failed := os.Open(os.DevNull); err == nil && failed == nil {
+			err = errors.Join(store.Keep(fdstore.Waiting, int(null.Fd())), store.Keep(fdstore.Abort, int(null.Fd())))
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "serve:", err)
@@ -132,7 +135,7 @@ func serveMount(dir string) int {
 	return 0
 }
 
-// report does what the keeper could not, and writes down how many handles are open then.
+// report does what the keeper could not, and writes down how many handles are open then, and what is kept.
 func report(dir string, store *fdstore.Store, l *ledger.Ledger) {
 	for r := range store.Refused() {
 		switch r.Opcode {
@@ -144,7 +147,7 @@ func report(dir string, store *fdstore.Store, l *ledger.Ledger) {
 	}
 	handles := 0
 	l.Handles(func(uint64, ledger.Handle, uint64) { handles++ })
-	_ = os.WriteFile(dir+"/report", fmt.Appendf(nil, "%d handles", handles), 0o600)
+	_ = os.WriteFile(dir+"/report", fmt.Appendf(nil, "%d handles, %v", handles, store.Names()), 0o600)
 }
 
 // beat is the daemon's heartbeat, four times as fast.
@@ -502,10 +505,24 @@ func TestClosedWithoutServer(t *testing.T) {
 	}
 	m.await(keeper.Serving)
 	m.wantPlain()
-	if b, err := os.ReadFile(m.dir + "/report"); string(b) != "1 handles" {
+	if b, err := os.ReadFile(m.dir + "/report"); !strings.HasPrefix(string(b), "1 handles") {
 		t.Errorf("the next server has %q, %v", b, err)
 	}
 	end(stays)
+}
+
+// The next server has all that another keeper would need, which it may have to start.
+func TestNextServerHands(t *testing.T) {
+	m := start(t)
+	old := m.status().Server
+	_ = syscall.Kill(old, syscall.SIGKILL)
+	for end := time.Now().Add(10 * time.Second); m.status().Server == old && time.Now().Before(end); time.Sleep(time.Millisecond) {
+	}
+	m.await(keeper.Serving)
+	want := fmt.Sprint([]string{fdstore.Abort, fdstore.Device, fdstore.Ledger, fdstore.Refusals, fdstore.Waiting}) // its program it knows
+	if b, err := os.ReadFile(m.dir + "/report"); !strings.HasSuffix(string(b), want) {
+		t.Errorf("the next server has %q, %v, want %s", b, err, want)
+	}
 }
 
 // A new program that does not serve gives way to the one before it.

@@ -48,7 +48,7 @@ func start(cfg *Config, program *os.File, held holder, end string) (*server, err
 	theirs := os.NewFile(uintptr(pair[1]), "keeper")
 	files, list := []*os.File{theirs}, []string{"keeper:3"}
 	for _, name := range held.names() {
-		if name == fdstore.Exe || name == fdstore.Abort || name == fdstore.Waiting {
+		if name == fdstore.Exe { // each server says what it is
 			continue
 		}
 		list = append(list, name+":"+strconv.Itoa(3+len(files)))
@@ -81,6 +81,10 @@ func newServer(pid int, child *exec.Cmd, socket int) (*server, error) {
 	var err error
 	if s.pidfd, err = unix.PidfdOpen(pid, 0); err != nil {
 		_ = unix.Close(socket)
+		if child != nil { // another follows, and two must not serve
+			_ = child.Process.Kill()
+			_ = child.Wait()
+		}
 		return nil, fmt.Errorf("watch server %d: %w", pid, err)
 	}
 	return s, nil
