@@ -147,6 +147,9 @@ func (m *Mounted) Resume() { m.server.Resume() }
 // Stuck reports whether a request has not been answered since the last but one call.
 func (m *Mounted) Stuck() bool { return m.server.Stuck() }
 
+// Missed does what is left to do about a request that somebody else answered while no server did.
+func (m *Mounted) Missed(r serve.Missed) { m.server.Missed(r) }
+
 // Close unmounts. While a container still binds a tree an ordinary unmount would wait for it for ever, so after the
 // mountpoint is free the connection ends with us: the container then sees ENOTCONN.
 func (m *Mounted) Close() error {

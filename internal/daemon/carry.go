@@ -234,11 +234,19 @@ func (d *Daemon) beat(ctx context.Context, m *fs.Mounted) error {
 		case <-tick.C:
 		}
 		d.carry.sealed.Stamp()
+		d.catchUp(m)
 		sign := "WATCHDOG=1"
 		if round%2 == 1 && m.Stuck() { // eras of half the patience
 			d.opt.Log.Error("A request does not end")
 			sign = "WATCHDOG=trigger"
 		}
 		_ = d.carry.store.Notify(sign)
+	}
+}
+
+// catchUp does what is left of the requests that a keeper answered while no server did.
+func (d *Daemon) catchUp(m *fs.Mounted) {
+	for r := range d.carry.store.Refused() {
+		m.Missed(serve.Missed(r))
 	}
 }

@@ -98,6 +98,7 @@ func (d *Daemon) serve(ctx context.Context, server *control.Server, notice strin
 		return err
 	}
 	d.mounted = m
+	d.catchUp(m)
 	undo.push(func() error {
 		if d.leaves() {
 			return nil
