@@ -47,7 +47,7 @@ func (c *Config) tidy() {
 		}
 	}
 	for _, name := range c.Orphans.Names() {
-		if k, _, ok := orphanOf(name); ok && c.Ledger.OpenFiles(c.Ledger.Find(k)) == 0 {
+		if k, _, ok := orphanOf(name); ok && c.Ledger.OpenHandles(c.Ledger.Find(k)) == 0 {
 			c.Orphans.Drop(name)
 		}
 	}
@@ -59,7 +59,7 @@ func (c *Config) closed(h ledger.Handle, n *ledger.Node) {
 		c.Sealed.Delete(sealed.KindSnapshot, uint64(h.Object))
 		c.settle(uint64(h.Object))
 	}
-	if c.Ledger.OpenFiles(n.ID) == 0 {
+	if c.Ledger.OpenHandles(n.ID) == 0 {
 		c.dropOrphan(n.Key)
 	}
 }

@@ -119,7 +119,7 @@ func (n *stateNode) relinquish() {
 	if c.Orphans == nil || c.Ledger == nil { // nobody follows this server
 		return
 	}
-	if c.Ledger.OpenFiles(c.Ledger.Find(n.key())) == 0 {
+	if c.Ledger.OpenHandles(c.Ledger.Find(n.key())) == 0 {
 		c.Orphans.Drop(n.orphanName())
 	}
 }

@@ -44,9 +44,8 @@ func (l *Ledger) Open(h Handle, unique uint64) (uint64, error) {
 	*l.half32(p + handleObject), *l.half32(p + handleDir) = h.Object, 0
 	if h.Dir {
 		*l.half32(p + handleDir) = 1
-	} else {
-		l.opens[h.Node]++
 	}
+	l.opens[h.Node]++
 	atomic.StoreUint32(l.half32(p+handleSeq), seq+1)
 	return number(i, seq+1), nil
 }
@@ -102,16 +101,14 @@ func (l *Ledger) Release(fh uint64) (Handle, bool) {
 	i := uint32(fh)
 	atomic.AddUint32(l.half32(handleAt(i)+handleSeq), 1)
 	l.free = append(l.free, i)
-	if !h.Dir {
-		if l.opens[h.Node]--; l.opens[h.Node] <= 0 {
-			delete(l.opens, h.Node)
-		}
+	if l.opens[h.Node]--; l.opens[h.Node] <= 0 {
+		delete(l.opens, h.Node)
 	}
 	return h, true
 }
 
-// OpenFiles counts a node's open files.
-func (l *Ledger) OpenFiles(node uint64) int {
+// OpenHandles counts the open handles of a file or directory.
+func (l *Ledger) OpenHandles(node uint64) int {
 	l.handleMu.Lock()
 	defer l.handleMu.Unlock()
 	return l.opens[node]
@@ -139,7 +136,7 @@ func (l *Ledger) loadHandles() error {
 		p := handleAt(i)
 		if *l.half32(p + handleSeq)%2 == 0 {
 			l.free = append(l.free, i)
-		} else if *l.half32(p + handleDir) == 0 {
+		} else {
 			l.opens[*l.word(p + handleNode)]++
 		}
 	}

@@ -15,7 +15,7 @@ func TestHandles(t *testing.T) {
 	}{
 		{"file", ledger.Handle{Node: 5, Flags: 1<<32 - 1}, 1},
 		{"file with an object", ledger.Handle{Node: 5, Object: 1<<24 - 1}, 1},
-		{"directory", ledger.Handle{Node: 5, Dir: true}, 0},
+		{"directory", ledger.Handle{Node: 5, Dir: true}, 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			l := fresh(t)
@@ -34,8 +34,8 @@ func TestHandles(t *testing.T) {
 				if got, ok := l.Handle(fh); !ok || got != tc.h {
 					t.Errorf("%s: %+v %v, want %+v", who, got, ok, tc.h)
 				}
-				if got := l.OpenFiles(5); got != tc.open {
-					t.Errorf("%s: %d open files, want %d", who, got, tc.open)
+				if got := l.OpenHandles(5); got != tc.open {
+					t.Errorf("%s: %d open handles, want %d", who, got, tc.open)
 				}
 				all := 0
 				l.Handles(func(got uint64, h ledger.Handle, unique uint64) {
@@ -50,8 +50,8 @@ func TestHandles(t *testing.T) {
 			if got, ok := next.Release(fh); !ok || got != tc.h {
 				t.Errorf("release: %+v %v, want %+v", got, ok, tc.h)
 			}
-			if got := next.OpenFiles(5); got != 0 {
-				t.Errorf("%d open files after the release", got)
+			if got := next.OpenHandles(5); got != 0 {
+				t.Errorf("%d open handles after the release", got)
 			}
 		})
 	}
@@ -74,8 +74,8 @@ func TestDoubleRelease(t *testing.T) {
 			t.Errorf("handle %#x: %+v", fh, h)
 		}
 	}
-	if _, ok := l.Handle(second); !ok || l.OpenFiles(5) != 1 {
-		t.Errorf("the open one is gone, %d open files", l.OpenFiles(5))
+	if _, ok := l.Handle(second); !ok || l.OpenHandles(5) != 1 {
+		t.Errorf("the open one is gone, %d open handles", l.OpenHandles(5))
 	}
 	third, err := l.Open(ledger.Handle{Node: 6}, 3)
 	if err != nil || ledger.Index(third) == ledger.Index(second) {
@@ -121,8 +121,8 @@ func TestHandlesFull(t *testing.T) {
 			t.Fatalf("got %v, want ErrFull", err)
 		}
 	}
-	if got := l.OpenFiles(5); got != ledger.MaxHandles {
-		t.Errorf("%d open files, want %d", got, ledger.MaxHandles)
+	if got := l.OpenHandles(5); got != ledger.MaxHandles {
+		t.Errorf("%d open handles, want %d", got, ledger.MaxHandles)
 	}
 	l.Release(last)
 	if fh, err := l.Open(ledger.Handle{Node: 6}, 1); err != nil || fh == last {

@@ -75,7 +75,7 @@ type Ledger struct {
 
 	handleMu sync.Mutex
 	free     []uint32
-	opens    map[uint64]int // open file handles of a node
+	opens    map[uint64]int // open handles of a node
 }
 
 // New makes an empty ledger.

@@ -70,9 +70,9 @@ func (w *world) forget(id, n uint64) (gone bool) {
 	return true
 }
 
-func (w *world) openFiles(node uint64) (n int) {
+func (w *world) openHandles(node uint64) (n int) {
 	for _, h := range w.handles {
-		if h.Node == node && !h.Dir {
+		if h.Node == node {
 			n++
 		}
 	}
@@ -281,8 +281,8 @@ func (w *world) compareHandles(t *rapid.T, who string, l *ledger.Ledger) {
 		t.Fatalf("%s: handles %v, want %v", who, got, w.handles)
 	}
 	for node := range uint64(6) {
-		if got, want := l.OpenFiles(node), w.openFiles(node); got != want {
-			t.Fatalf("%s: %d open files of %d, want %d", who, got, node, want)
+		if got, want := l.OpenHandles(node), w.openHandles(node); got != want {
+			t.Fatalf("%s: %d open handles of %d, want %d", who, got, node, want)
 		}
 	}
 }

@@ -112,7 +112,7 @@ func (s *shim) beginOpen(h *fuse.InHeader, fh *uint64) (r request, st fuse.Statu
 
 // reopenAll opens every handle of a node, before its name goes: afterwards there would be nothing to open.
 func (s *shim) reopenAll(n *ledger.Node) {
-	if n == nil || s.ledger.OpenFiles(n.ID) == 0 {
+	if n == nil || s.ledger.OpenHandles(n.ID) == 0 {
 		return
 	}
 	inner, st := s.resolve(n.ID)
@@ -146,7 +146,7 @@ func (s *shim) dropUnanswered(unique uint64) {
 // abandon forgets the handles of a node that the kernel has given back. It has none then; those that are noted were
 // opened for a caller that was killed while an earlier server died, and nobody ever got them.
 func (s *shim) abandon(n *ledger.Node, b *bound) {
-	if s.ledger.OpenFiles(n.ID) == 0 {
+	if s.ledger.OpenHandles(n.ID) == 0 {
 		return
 	}
 	var fhs []uint64

@@ -34,7 +34,7 @@ func TestMissed(t *testing.T) {
 		for _, m := range []Missed{{Opcode: opRelease, ID: released}, {Opcode: 14, ID: unanswered}, {Opcode: 9, ID: 14}} {
 			server.Missed(m)
 		}
-		if n := s.ledger.OpenFiles(node); n != 0 {
+		if n := s.ledger.OpenHandles(node); n != 0 {
 			t.Errorf("%d handles are left", n)
 		}
 		if next && closed != 2 {
