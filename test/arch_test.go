@@ -33,6 +33,8 @@ var never = []struct {
 	{"internal/identity", []string{"internal/container", "github.com/docker/docker/client", "net", "net/http"}, "kernel facts stand without a runtime"},
 	{"internal/strictyaml", []string{"vault", "policy", "net", "os"}, "text in, values out"},
 	{"internal/credfile", []string{"policy", "refresh", "fs", "net", "net/http"}, "a format, without network"},
+	{"internal/endpoint", []string{"vault", "policy", "net", "net/http"}, "text in, text out; policy uses it"},
+	{"internal/settings", []string{"policy", "refresh", "fs", "net", "net/http", "internal/broker"}, "a format, without network"},
 	{"internal/keeper", []string{"vault", "policy", "refresh", "fs", "internal/config", "internal/broker", "internal/identity", "net", "net/http", "github.com/hanwen/go-fuse/v2/fuse"}, "it holds descriptors and knows nothing else"},
 	{"internal/fdstore", []string{"vault", "policy", "fs", "net", "net/http"}, "descriptors and messages"},
 	{"internal/ledger", []string{"vault", "policy", "fs", "net", "net/http", "internal/sealed"}, "memory of the connection, nothing secret"},
