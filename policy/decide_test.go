@@ -2,6 +2,7 @@ package policy_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -278,6 +279,36 @@ func TestExpected(t *testing.T) {
 		level, account, ok := parse(t, c.rules).Expected("t")
 		if level != c.level || account != c.account || ok != (c.level != "") {
 			t.Errorf("%s: got %q %q %v", c.name, level, account, ok)
+		}
+	}
+}
+
+// An API key does not come by the credential file.
+func TestExpectedWithoutToken(t *testing.T) {
+	for _, word := range []string{"none", "api-key"} {
+		if _, _, ok := parse(t, "  - {name: a, allow: {level: shared, credential: "+word+"}}\n").Expected("t"); ok {
+			t.Errorf("credential %s: a credential file is expected", word)
+		}
+	}
+}
+
+func TestSettings(t *testing.T) {
+	for _, c := range []struct {
+		name, rules, want string
+	}{
+		{"shared", "  - {name: a, allow: {level: shared}}\n", "overlay []"},
+		{"project", "  - {name: a, allow: {level: project}}\n", "overlay []"},
+		{"isolated: nothing of the host", "  - {name: a, allow: {level: isolated}}\n", "private []"},
+		{"as said", "  - {name: a, allow: {level: isolated, settings: overlay}}\n", "overlay []"},
+		{"readonly", "  - {name: a, allow: {level: shared, settings: readonly}}\n", "readonly []"},
+		{"one spelling", "  - {name: a, allow: {level: shared, endpoints: [\"https://GW.example:443/x/\", \"http://127.0.0.1:1\"]}}\n", "overlay [https://gw.example/x http://127.0.0.1:1]"},
+		{"the first rule that allows containers", "  - {name: a, match: {container: {name: x}}, allow: {level: isolated}}\n  - {name: b, allow: {level: shared, endpoints: [\"https://gw.example\"]}}\n", "private []"},
+		{"a host rule is no such", "  - {name: h, match: {host: {uid: [1]}}, allow: {level: shared, endpoints: [\"https://gw.example\"]}}\n  - {name: a, allow: {level: isolated}}\n", "private []"},
+		{"nobody may", "  - {name: a, deny: no}\n", "private []"},
+	} {
+		made, allowed := parse(t, c.rules).Settings("t")
+		if got := fmt.Sprint(made, " ", allowed); got != c.want {
+			t.Errorf("%s: got %s, want %s", c.name, got, c.want)
 		}
 	}
 }

@@ -30,6 +30,7 @@ var policyKeys = grammar{
 		"allow": {
 			"level": nil, "account": nil, "credential": nil, "scopes": nil, "login": nil, "refresh_token": nil, "ttl": nil,
 			"hours": nil, "reads_per_minute": nil, "approval": nil, "state": nil, "privileged": nil,
+			"settings": nil, "endpoints": nil,
 		},
 	},
 }

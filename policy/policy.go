@@ -61,8 +61,19 @@ type Credential string
 
 // What a credential file can hold.
 const (
-	CredentialOAuth Credential = "oauth" // the account's access token
-	CredentialNone  Credential = "none"  // there is no such file: state only
+	CredentialOAuth  Credential = "oauth"   // the account's access token
+	CredentialAPIKey Credential = "api-key" // there is no such file; the account's API key comes by settings.json
+	CredentialNone   Credential = "none"    // there is no such file: state only
+)
+
+// Settings says what a tree's settings.json is made of. Keys that divert the client are in none of it.
+type Settings string
+
+// What settings.json can be made of.
+const (
+	SettingsOverlay  Settings = "overlay"  // the host's base and what the tree has written
+	SettingsPrivate  Settings = "private"  // what the tree has written
+	SettingsReadonly Settings = "readonly" // the host's base; a write is refused
 )
 
 // RefreshToken says what a reader sees as refresh token.
@@ -145,6 +156,10 @@ type Allow struct {
 	ReadsPerMinute int `yaml:"reads_per_minute"`
 	// State is whether the tree's files outlive its containers; default: persistent.
 	State State `yaml:"state"`
+	// Settings is what the tree's settings.json is made of; default: private in isolated, else overlay.
+	Settings Settings `yaml:"settings"`
+	// Endpoints are the base URLs that the tree may put into its settings; default: none.
+	Endpoints []string `yaml:"endpoints"`
 	// Approval "first-read" has a container wait at its first read until an operator approves it; default: none.
 	Approval string `yaml:"approval"`
 	// Privileged "allow" lets in a container that could become another one; default: refused in isolated only.

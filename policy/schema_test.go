@@ -45,7 +45,7 @@ func generate(t testing.TB) []byte {
 	s.Definitions["HostMatch"].Required = []string{"uid"}
 	s.Definitions["Test"].Required = []string{"name", "tree", "want"}
 	one := uint64(1)
-	for _, at := range []struct{ in, key string }{{"Match", "uid"}, {"HostMatch", "uid"}, {"Allow", "scopes"}, {"", "rules"}} {
+	for _, at := range []struct{ in, key string }{{"Match", "uid"}, {"HostMatch", "uid"}, {"Allow", "scopes"}, {"Allow", "endpoints"}, {"", "rules"}} {
 		if at.in == "" {
 			rules, _ := s.Properties.Get(at.key)
 			rules.MinItems = &one
@@ -94,7 +94,9 @@ func special(t reflect.Type) *jsonschema.Schema {
 	case reflect.TypeFor[policy.State]():
 		return words("persistent", "ephemeral")
 	case reflect.TypeFor[policy.Credential]():
-		return words("oauth", "none")
+		return words("oauth", "api-key", "none")
+	case reflect.TypeFor[policy.Settings]():
+		return words("overlay", "private", "readonly")
 	case reflect.TypeFor[policy.Login]():
 		return words("capture", "deny")
 	case reflect.TypeFor[policy.RefreshToken]():
@@ -217,7 +219,7 @@ func TestSchemaRefuses(t *testing.T) {
 	s := compile(t)
 	for _, name := range []string{
 		"hours-word", "ttl-number", "credential-word", "exe-without-uid", "privileged-word", "allow-and-deny", "uid-empty",
-		"account-path", "scopes-empty", "host-without-uid", "level-missing", "level-unknown", "name-missing", "no-effect", "unknown-key",
+		"account-path", "scopes-empty", "settings-word", "endpoints-empty", "endpoints-text", "host-without-uid", "level-missing", "level-unknown", "name-missing", "no-effect", "unknown-key",
 		"unknown-key-in-allow", "tree-map", "rules-empty", "rules-missing", "wrong-version", "host-and-container",
 	} {
 		b, err := os.ReadFile("testdata/bad/" + name + ".yaml")

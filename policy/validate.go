@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"github.com/claudefs/claudefs/internal/endpoint"
 )
 
 var accountForm = regexp.MustCompile(`^(\{tree\}|\{project\}|\{container\}|\{default\}|[A-Za-z0-9][A-Za-z0-9._-]{0,62})$`)
@@ -144,9 +146,10 @@ func (a *Allow) validate() error {
 		want      []string
 	}{
 		{"level", string(a.Level), []string{"shared", "project", "isolated"}},
-		{"credential", string(a.Credential), []string{"", "oauth", "none"}},
+		{"credential", string(a.Credential), []string{"", "oauth", "api-key", "none"}},
 		{"login", string(a.Login), []string{"", "capture", "deny"}},
 		{"refresh_token", string(a.RefreshToken), []string{"", "surrogate", "null"}},
+		{"settings", string(a.Settings), []string{"", "overlay", "private", "readonly"}},
 		{"state", string(a.State), []string{"", "persistent", "ephemeral"}},
 		{"approval", a.Approval, []string{"", "none", "first-read"}},
 		{"privileged", a.Privileged, []string{"", "allow", "deny"}},
@@ -168,6 +171,23 @@ func (a *Allow) validate() error {
 	}
 	if a.ReadsPerMinute < 0 {
 		return at(errors.New("reads_per_minute: want a number above 0"), "reads_per_minute")
+	}
+	return at(a.validateEndpoints(), "endpoints")
+}
+
+func (a *Allow) validateEndpoints() error {
+	switch {
+	case a.Endpoints == nil:
+		return nil
+	case len(a.Endpoints) == 0:
+		return errors.New("empty list; without endpoints the tree may set no URL")
+	case a.Settings == SettingsReadonly:
+		return errors.New("endpoints are URLs that the tree may set; with settings: readonly it sets nothing")
+	}
+	for i, text := range a.Endpoints {
+		if _, err := endpoint.Parse(text); err != nil {
+			return at(fmt.Errorf("endpoint %q: %w", text, err), i)
+		}
 	}
 	return nil
 }

@@ -1,6 +1,11 @@
 package policy
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+
+	"github.com/claudefs/claudefs/internal/endpoint"
+)
 
 // Visible reports whether any rule could allow the tree to somebody; other names do not exist.
 func (p *Policy) Visible(tree string) bool {
@@ -29,6 +34,29 @@ func (p *Policy) Ephemeral(tree string) bool {
 	return a != nil && a.State == StateEphemeral
 }
 
+// Settings says what the tree's settings.json is made of, and which base URLs it may hold. All who use the tree share
+// the file, so it is a matter of the tree's name, as what Expected says is.
+func (p *Policy) Settings(tree string) (Settings, []endpoint.Endpoint) {
+	a := p.expected(tree)
+	if a == nil {
+		return SettingsPrivate, nil
+	}
+	var allowed []endpoint.Endpoint
+	for _, text := range a.Endpoints {
+		if e, err := endpoint.Parse(text); err == nil {
+			allowed = append(allowed, e)
+		}
+	}
+	switch {
+	case a.Settings != "":
+		return a.Settings, allowed
+	case a.Level == LevelIsolated:
+		// Isolated is for what is not trusted: the base tells of the host's programs, paths and servers.
+		return SettingsPrivate, allowed
+	}
+	return SettingsOverlay, allowed
+}
+
 // HostMay reports whether some rule lets a host process of that uid read the tree, whatever program it runs and
 // whatever time it is: what it guards is no secret.
 func (p *Policy) HostMay(tree string, uid uint32) bool {
@@ -53,7 +81,7 @@ func (p *Policy) Expected(tree string) (level Level, account string, ok bool) {
 	if a == nil {
 		return "", "", false
 	}
-	return a.Level, expectedAccount(a.Account, tree), a.Credential != CredentialNone
+	return a.Level, expectedAccount(a.Account, tree), cmp.Or(a.Credential, CredentialOAuth) == CredentialOAuth
 }
 
 // expected is the first allow that a container may come to, else the first for host processes, else nil.

@@ -119,7 +119,7 @@ func (o *explainOptions) offline() (*broker.Explanation, error) {
 	s := &identity.Subject{Caller: identity.Caller{UID: o.uid}, Container: f.ID, Runtime: f.Runtime}
 	x := &broker.Explanation{SchemaVersion: 1, Tree: o.question.Tree}
 	x.Caller.Describe(s, f)
-	x.Judged(p.Explain(policy.Request{Tree: o.question.Tree, Subject: s, Facts: f, Started: f.Start}))
+	x.Judge(p, policy.Request{Tree: o.question.Tree, Subject: s, Facts: f, Started: f.Start})
 	if known.LabelsUnproven {
 		x.Notes = append(x.Notes, "labels that came with the image are taken for the operator's; give --image to tell them apart")
 	}
@@ -156,7 +156,7 @@ func printExplanation(w io.Writer, x *broker.Explanation) error {
 		if !x.ExpiresAt.IsZero() {
 			fmt.Fprintf(w, ", token ends %s", in(x.ExpiresAt))
 		}
-		fmt.Fprintln(w)
+		fmt.Fprintf(w, "\nsettings %s, base URLs that the tree may set: %s\n", x.Settings, orDash(strings.Join(x.Endpoints, ", ")))
 	}
 	for _, n := range x.Notes {
 		fmt.Fprintf(w, "note     %s\n", n)

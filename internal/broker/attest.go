@@ -42,8 +42,8 @@ func (v *verdict) reader() string {
 func (b *Broker) judge(ctx context.Context, c identity.Caller, t *tree, action audit.Action) (*verdict, error) {
 	v := &verdict{caller: c}
 	cause, reason := policy.ErrDenied, b.attest(ctx, v, t)
-	if reason == "" && v.decision.Credential == policy.CredentialNone {
-		reason = fmt.Sprintf("rule %s gives no credential", v.decision.Rule)
+	if reason == "" && v.decision.Credential != policy.CredentialOAuth {
+		reason = noToken(v.decision)
 		if action == audit.ActionRead {
 			cause = errNoCredential
 		}
@@ -60,6 +60,14 @@ func (b *Broker) judge(ctx context.Context, c identity.Caller, t *tree, action a
 
 // errNoCredential: a rule leaves a tree without a credential file. It wraps fs.ErrNotExist.
 var errNoCredential = sentinel.New("there is no credential file", iofs.ErrNotExist)
+
+// noToken is why a rule that allows gives no access token.
+func noToken(d policy.Decision) string {
+	if d.Credential == policy.CredentialAPIKey {
+		return fmt.Sprintf("rule %s gives an API key, and no credential file", d.Rule)
+	}
+	return fmt.Sprintf("rule %s gives no credential", d.Rule)
+}
 
 // attest fills in v and returns why the caller is refused, "" when it is not.
 func (b *Broker) attest(ctx context.Context, v *verdict, t *tree) string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/claudefs/claudefs/internal/endpoint"
 	"github.com/claudefs/claudefs/internal/identity"
 	"github.com/claudefs/claudefs/policy"
 )
@@ -25,6 +26,9 @@ type Explanation struct {
 	Credential policy.Credential `json:"credential,omitempty"`
 	Login      policy.Login      `json:"login,omitempty"`
 	ExpiresAt  time.Time         `json:"expiresAt,omitzero"`
+	// Settings is what the tree's settings.json is made of, Endpoints the base URLs it may hold: for all who use the tree.
+	Settings  policy.Settings `json:"settings,omitempty"`
+	Endpoints []string        `json:"endpoints,omitempty"`
 	// Notes are what was not looked at.
 	Notes []string `json:"notes,omitempty"`
 }
@@ -56,12 +60,19 @@ func (a *Asked) Describe(s *identity.Subject, f *identity.Facts) {
 	}
 }
 
-// Judged takes a decision over.
-func (e *Explanation) Judged(d policy.Decision, steps []policy.Step) {
+// Judge asks the policy and takes its decision over.
+func (e *Explanation) Judge(p *policy.Policy, q policy.Request) policy.Decision {
+	d, steps := p.Explain(q)
 	e.Rules, e.Allowed, e.Rule, e.Reason = steps, d.Allowed, d.Rule, d.Reason
 	if d.Allowed {
 		e.Level, e.Account, e.Credential, e.Login = d.Level, d.Account, d.Credential, d.Login
+		var allowed []endpoint.Endpoint
+		e.Settings, allowed = p.Settings(q.Tree)
+		for _, a := range allowed {
+			e.Endpoints = append(e.Endpoints, a.String())
+		}
 	}
+	return d
 }
 
 // Explain says what would come of a read of the tree by a process.
@@ -74,9 +85,7 @@ func (b *Broker) Explain(ctx context.Context, c identity.Caller, name string) *E
 		e.Reason = reason
 		return e
 	}
-	d, steps := b.policy.Load().Explain(q)
-	v.decision = d
-	e.Judged(d, steps)
+	v.decision = e.Judge(b.policy.Load(), q)
 	if e.Allowed {
 		e.refuse(b.wouldRefuse(v, name, e))
 	}
@@ -95,8 +104,8 @@ func (b *Broker) wouldRefuse(v *verdict, name string, e *Explanation) string {
 	if v.decision.Approval && !b.approved(t, v) {
 		return needsApproval + name
 	}
-	if v.decision.Credential == policy.CredentialNone {
-		return "rule " + v.decision.Rule + " gives no credential"
+	if v.decision.Credential != policy.CredentialOAuth {
+		return noToken(v.decision)
 	}
 	if v.decision.Level == policy.LevelIsolated && !v.subject.Host {
 		if reason := t.foreign(v.subject, b.cfg.Attestor); reason != "" {

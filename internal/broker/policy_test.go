@@ -60,6 +60,17 @@ func TestNoCredential(t *testing.T) {
 	}
 }
 
+// Fail closed: a rule that gives a key gives no token, of whatever account there is.
+func TestKeyIsNoToken(t *testing.T) {
+	w := newWorld(t, allow("credential: api-key"))
+	w.login(t, "default")
+	c := w.container("web", "web")
+	w.denied(t, c, "web", iofs.ErrNotExist, "rule r gives an API key, and no credential file")
+	if e := w.Explain(t.Context(), c, "web"); e.Allowed || e.Reason != "rule r gives an API key, and no credential file" {
+		t.Errorf("explained as %+v", e)
+	}
+}
+
 // The account of a rule with scopes must not be able to do more; one of unknown scopes might.
 func TestScopesFailClosed(t *testing.T) {
 	w := newWorld(t, allow(`scopes: ["user:inference", "user:profile"]`))
