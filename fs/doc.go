@@ -8,6 +8,7 @@
 //	/<tree>/.credentials.json      credential_node.go   snapshot per open; one inode per version
 //	/<tree>/.credentials.json*     draft_node.go        what a client writes, in memory only
 //	/<tree>/.oauth_refresh.lock    lock_node.go         mkdir means "my token does not work"
+//	/<tree>/settings.json …        settings_node.go     state files that readers are shown filtered
 //	/<tree>/**                     state_node.go        files below the state directory
 //
 // # Who checks permissions
@@ -25,8 +26,8 @@
 //
 // # Lock order
 //
-// treeNode.mu is a leaf: nothing is called under it that can block. No lock is held over a call to the Source or to
-// the backing file system.
+// treeNode.mu and treeNode.sizes.mu are leaves: nothing is called under them that can block. No lock is held
+// over a call to the Source or to the backing file system.
 //
 // # Errors
 //

@@ -2,6 +2,7 @@ package fs_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -148,6 +149,29 @@ func (s *fileSource) Check(_ string, text []byte) error {
 	return nil
 }
 
+// Show takes "EVIL" out, and puts what is in the file "base" before the tree's settings.json.
+func (s *fileSource) Show(_, name string, own []byte) ([]byte, error) {
+	base := s.base(name)
+	if own == nil && base == nil {
+		return nil, nil
+	}
+	return append(base, bytes.ReplaceAll(own, []byte("EVIL"), nil)...), nil
+}
+
+func (s *fileSource) Keep(_, name string, written []byte) ([]byte, error) {
+	return bytes.TrimPrefix(written, s.base(name)), nil
+}
+
+func (s *fileSource) Locked(_, name string) bool { return name == "settings.json" && s.has("locked") }
+
+func (s *fileSource) base(name string) []byte {
+	if name != "settings.json" {
+		return nil
+	}
+	b, _ := os.ReadFile(s.path("base"))
+	return b
+}
+
 // serveArg makes the test binary serve a mount: a reader in the serving process itself could deadlock with it.
 const serveArg = "serve-mount"
 
@@ -180,7 +204,7 @@ func serveMount(dir, mountpoint string) {
 	l, err1 := ledger.New()
 	a, err2 := sealed.New()
 	m, err3 := fs.Attach(fs.Config{
-		Mountpoint: mountpoint, Gate: s, Credentials: s, Locks: s, Screen: s, AllowOther: true,
+		Mountpoint: mountpoint, Gate: s, Credentials: s, Locks: s, Screen: s, Settings: s, AllowOther: true,
 		Device: device, Ledger: l, Sealed: a, Orphans: noOrphans{},
 	})
 	if err := errors.Join(err1, err2, err3); err != nil {

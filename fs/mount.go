@@ -25,6 +25,7 @@ type Config struct {
 	Credentials Credentials
 	Locks       Locks
 	Screen      Screen
+	Settings    Settings
 	// AllowOther lets other users than the daemon's in; containers with other uids need it. Without root it needs
 	// user_allow_other in /etc/fuse.conf.
 	AllowOther bool
@@ -44,8 +45,8 @@ type Config struct {
 }
 
 func (c *Config) validate() error {
-	if c.Gate == nil || c.Credentials == nil || c.Locks == nil || c.Screen == nil {
-		return errors.New("mount: gate, credentials, locks and screen are required")
+	if c.Gate == nil || c.Credentials == nil || c.Locks == nil || c.Screen == nil || c.Settings == nil {
+		return errors.New("mount: gate, credentials, locks, screen and settings are required")
 	}
 	if c.Sealed == nil || c.Ledger != nil && c.Orphans == nil {
 		return errors.New("mount: sealed memory, and with a ledger a keeper of orphans, are required")

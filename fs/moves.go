@@ -51,9 +51,9 @@ func (f *settledFS) Rename(cancel <-chan struct{}, in *fuse.RenameIn, oldName, n
 	return f.RawFileSystem.Rename(cancel, in, oldName, newName)
 }
 
-// locked runs do with lock held, and keeps it until the request is settled if do succeeds. A request locks once: the
+// still runs do with lock held, and keeps it until the request is settled if do succeeds. A request locks once: the
 // entries of a listing are looked up one after the other.
-func (t *treeNode) locked(ctx context.Context, lock sync.Locker, do func() syscall.Errno) syscall.Errno {
+func (t *treeNode) still(ctx context.Context, lock sync.Locker, do func() syscall.Errno) syscall.Errno {
 	if t.cfg.settling.has(ctx) {
 		return do()
 	}

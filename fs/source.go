@@ -57,6 +57,17 @@ type Change interface {
 	Ticket() ([]byte, error)
 }
 
+// Settings answers for the files in a tree's top directory by which a client can be diverted (SettingsFiles).
+type Settings interface {
+	// Show is what a reader gets where the tree has written own. own is nil when the tree has no such file; nil is the
+	// answer when there is none to be shown either.
+	Show(tree, name string, own []byte) ([]byte, error)
+	// Keep is the tree's own part of what is about to become the file.
+	Keep(tree, name string, written []byte) ([]byte, error)
+	// Locked reports whether the tree cannot change the file.
+	Locked(tree, name string) bool
+}
+
 // Locks answers for the client's refresh lock.
 type Locks interface {
 	// Acquire is nil as soon as the tree's file holds a newer token than the tree has read, fs.ErrExist while none

@@ -26,14 +26,32 @@ func (n *stateNode) Getattr(ctx context.Context, fh fusefs.FileHandle, out *fuse
 		return h.Getattr(ctx, out)
 	}
 	// As the daemon: the caller has the inode already, and may look at it after it lost the right to go there.
-	return n.here(func(fd int) error {
+	e := n.here(func(fd int) error {
 		return describe(fd, nil, &out.Attr)
 	})
+	if name, ok := n.settings(); ok && e == 0 {
+		out.SetTimeout(0)
+		e = n.tree.showSize(name, &out.Attr, n.openNode)
+	}
+	return e
 }
 
 // Setattr implements fs.NodeSetattrer.
 func (n *stateNode) Setattr(ctx context.Context, fh fusefs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
+	name, special := n.settings()
+	if special && n.tree.locked(name) {
+		return syscall.EROFS
+	}
 	out.SetTimeout(stateTimeout)
+	e := n.setattr(ctx, fh, in, out)
+	if special && e == 0 {
+		out.SetTimeout(0)
+		e = n.tree.showSize(name, &out.Attr, n.openNode)
+	}
+	return e
+}
+
+func (n *stateNode) setattr(ctx context.Context, fh fusefs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
 	return n.tree.asCaller(ctx, func() syscall.Errno {
 		if h, ok := fh.(*stateHandle); ok {
 			return h.Setattr(ctx, in, out)
@@ -108,6 +126,9 @@ func setTimes(fd int, in *fuse.SetAttrIn) error {
 // Access implements fs.NodeAccesser: access(2), chdir(2). The backing file system answers, for the thread's file
 // system ids and not its real ones.
 func (n *stateNode) Access(ctx context.Context, mask uint32) syscall.Errno {
+	if name, ok := n.settings(); ok && mask&unix.W_OK != 0 && n.tree.locked(name) {
+		return syscall.EROFS
+	}
 	return n.tree.asCaller(ctx, func() syscall.Errno {
 		return n.here(func(fd int) error {
 			return unix.Faccessat2(fd, "", mask, unix.AT_EACCESS|unix.AT_EMPTY_PATH)
@@ -117,6 +138,10 @@ func (n *stateNode) Access(ctx context.Context, mask uint32) syscall.Errno {
 
 // Readlink implements fs.NodeReadlinker.
 func (n *stateNode) Readlink(ctx context.Context) (target []byte, e syscall.Errno) {
+	if _, ok := n.settings(); ok {
+		// Fail closed: the link would lead the client to what is not filtered.
+		return nil, syscall.EACCES
+	}
 	e = n.tree.asCaller(ctx, func() syscall.Errno {
 		return n.here(func(fd int) error {
 			buf := make([]byte, unix.PathMax)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -26,6 +27,7 @@ type stateNode struct {
 	tree *treeNode
 
 	nameless nameless
+	shownAs  atomic.Pointer[string] // the name of SettingsFiles that it has or had
 
 	mu      sync.Mutex
 	handles []*stateHandle // what a deleted file is still reached by
@@ -60,7 +62,7 @@ func (t *treeNode) asCaller(ctx context.Context, do func() syscall.Errno) syscal
 // Lookup implements fs.NodeLookuper.
 func (n *stateNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
 	return n.enter(ctx, out, func(id *fusefs.StableAttr) syscall.Errno {
-		return n.tree.locked(ctx, n.tree.moves.RLocker(), func() syscall.Errno {
+		return n.tree.still(ctx, n.tree.moves.RLocker(), func() syscall.Errno {
 			return fusefs.ToErrno(describeAt(n.tree.dir, path.Join(n.rel(), name), id, &out.Attr))
 		})
 	})
@@ -207,6 +209,10 @@ func fileFlags(flags uint32) int {
 
 // Open implements fs.NodeOpener.
 func (n *stateNode) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uint32, syscall.Errno) {
+	name, special := n.settings()
+	if fh, ff, e, ok := n.openShown(ctx, name, flags); ok {
+		return fh, ff, e
+	}
 	var fd int
 	e := n.tree.asCaller(ctx, func() syscall.Errno {
 		var err error
@@ -223,7 +229,7 @@ func (n *stateNode) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, 
 	if n.nameless.file.Load() != nil { // who takes the name away has looked for handles, perhaps before this one
 		n.preserve()
 	}
-	return h, 0, 0
+	return h, cacheFlags(special), 0
 }
 
 // OpendirHandle implements fs.NodeOpendirHandler.
@@ -244,12 +250,15 @@ func (n *stateNode) OpendirHandle(ctx context.Context, _ uint32) (fh fusefs.File
 // Rename implements fs.NodeRenamer, between directories of one tree.
 func (n *stateNode) Rename(ctx context.Context, name string, newParent fusefs.InodeEmbedder, newName string, flags uint32) syscall.Errno {
 	to, e := n.target(newParent, newName)
+	if e == 0 {
+		e = n.admitRename(ctx, name, to, newName, flags)
+	}
 	if e != 0 {
 		return e
 	}
 	do := func() syscall.Errno {
 		return n.tree.asCaller(ctx, func() syscall.Errno {
-			return n.tree.locked(ctx, &n.tree.moves, func() syscall.Errno { return n.rename(name, to, newName, flags) })
+			return n.tree.still(ctx, &n.tree.moves, func() syscall.Errno { return n.rename(name, to, newName, flags) })
 		})
 	}
 	if flags&unix.RENAME_EXCHANGE != 0 {

@@ -37,6 +37,7 @@ type treeNode struct {
 	born time.Time // when its state directory last changed before we served it
 
 	memory budget
+	sizes  shownSizes
 
 	// moves keeps the tree's names still. go-fuse learns of a rename after it was done; in between, the paths of all
 	// that was moved lead nowhere. A rename holds it alone until go-fuse knows, a lookup shares it until then.
@@ -104,6 +105,8 @@ func (t *treeNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) 
 		if d := t.draft(name); d != nil {
 			return d.entry(out), 0
 		}
+	case isSettings(name):
+		return t.lookupSettings(ctx, name, out)
 	}
 	return t.stateNode.Lookup(ctx, name, out)
 }
@@ -117,6 +120,8 @@ func (t *treeNode) Create(ctx context.Context, name string, flags, mode uint32, 
 		return nil, nil, 0, syscall.EACCES
 	case virtualName(name):
 		return t.createDraft(ctx, name, flags, mode, out)
+	case isSettings(name):
+		return t.createSettings(ctx, name, flags, mode, out)
 	}
 	return t.stateNode.Create(ctx, name, flags, mode, out)
 }
@@ -138,6 +143,9 @@ func (t *treeNode) Mknod(ctx context.Context, name string, mode, dev uint32, out
 	if virtualName(name) {
 		return nil, syscall.EACCES
 	}
+	if e := t.admit(name, mode&syscall.S_IFMT); e != 0 {
+		return nil, e
+	}
 	return t.stateNode.Mknod(ctx, name, mode, dev, out)
 }
 
@@ -146,14 +154,22 @@ func (t *treeNode) Symlink(ctx context.Context, target, name string, out *fuse.E
 	if virtualName(name) {
 		return nil, syscall.EACCES
 	}
+	if e := t.admit(name, syscall.S_IFLNK); e != 0 {
+		return nil, e
+	}
 	return t.stateNode.Symlink(ctx, target, name, out)
 }
 
 // Link implements fs.NodeLinker.
 func (t *treeNode) Link(ctx context.Context, target fusefs.InodeEmbedder, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
-	if _, ok := target.(*stateNode); !ok || virtualName(name) {
+	file, ok := target.(*stateNode)
+	if !ok || virtualName(name) {
 		return nil, syscall.EACCES
 	}
+	if e := t.admit(name, target.EmbeddedInode().StableAttr().Mode); e != 0 {
+		return nil, e
+	}
+	file.becomes(name)
 	return t.stateNode.Link(ctx, target, name, out)
 }
 
@@ -164,6 +180,9 @@ func (t *treeNode) Unlink(ctx context.Context, name string) syscall.Errno {
 	}
 	if d := t.draft(name); d != nil {
 		return t.removeDraft(ctx, d, name)
+	}
+	if t.locked(name) {
+		return syscall.EROFS
 	}
 	return t.stateNode.Unlink(ctx, name)
 }

@@ -60,6 +60,9 @@ type Config struct {
 	StateDir string
 	// EphemeralDir holds the state of trees whose rule says so, for as long as their containers run; "": there are none.
 	EphemeralDir string
+	// SettingsBase is the host's file that trees' settings.json is laid over, where their rules say so; it may be
+	// missing. "": there is none.
+	SettingsBase string
 	Mountpoint   string
 	// Account is the account of shared trees, and of others without one of their own when AccountGiven.
 	Account      vault.AccountID
@@ -73,6 +76,10 @@ type Broker struct {
 
 	policy atomic.Pointer[policy.Policy]
 	limits limits
+	base   settingsBase
+	// parsing is held while a tree's settings are looked at, which may take a hundred times their size in memory: of all
+	// that are opened at once, one at a time.
+	parsing sync.Mutex
 
 	refusals refusals
 

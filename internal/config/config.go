@@ -24,6 +24,7 @@ type Config struct {
 	OAuth      OAuth    `yaml:"oauth"`
 	Refresh    Refresh  `yaml:"refresh"`
 	Keeper     Keeper   `yaml:"keeper"`
+	Settings   Settings `yaml:"settings"`
 	Runtimes   []string `yaml:"runtimes"` // unix:// sockets of container runtimes; empty: kernel facts only
 }
 
@@ -52,6 +53,12 @@ type Refresh struct {
 	Window time.Duration `yaml:"window"`
 }
 
+// Settings says what trees' settings.json is laid over.
+type Settings struct {
+	// Base is the host's file, in the client's own format. It may be missing; it is read again when it changes.
+	Base string `yaml:"base"`
+}
+
 // Keeper says how long the mount waits for its server.
 type Keeper struct {
 	// Watchdog is how long a request may take until the server counts as hung and is replaced.
@@ -72,6 +79,7 @@ func Default(p Paths) *Config {
 		},
 		Refresh:  Refresh{Window: 10 * time.Minute},
 		Keeper:   Keeper{Watchdog: 30 * time.Second, KeyTimeout: 10 * time.Minute},
+		Settings: Settings{Base: p.Settings},
 		Runtimes: p.Runtimes,
 	}
 }
@@ -93,6 +101,9 @@ func (c *Config) Validate() error {
 		if !filepath.IsAbs(d.path) {
 			return fmt.Errorf("%s: %q: want an absolute path", d.key, d.path)
 		}
+	}
+	if c.Settings.Base != "" && !filepath.IsAbs(c.Settings.Base) {
+		return fmt.Errorf("settings.base: %q: want an absolute path, or \"\" for none", c.Settings.Base)
 	}
 	if _, err := vault.ParseBackend(c.Vault.Backend); err != nil {
 		return fmt.Errorf("vault.backend: %w", err)
@@ -148,6 +159,7 @@ type Paths struct {
 	State    string
 	Runtime  string
 	Audit    string
+	Settings string // the host's base of settings.json
 	Runtimes []string
 }
 

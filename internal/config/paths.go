@@ -11,7 +11,7 @@ import (
 func SystemPaths() Paths {
 	p := Paths{
 		Config: "/etc/claudefs/config.yaml", State: "/var/lib/claudefs", Runtime: "/run/claudefs",
-		Audit: "/var/log/claudefs/audit.jsonl",
+		Audit: "/var/log/claudefs/audit.jsonl", Settings: "/etc/claudefs/settings.json",
 	}
 	return p.withRuntimes("/var/run/docker.sock", "/run/podman/podman.sock")
 }
@@ -23,6 +23,8 @@ func UserPaths(uid int) Paths {
 		State:   filepath.Join(xdg.DataHome, "claudefs"),
 		Runtime: filepath.Join(xdg.RuntimeDir, "claudefs"),
 		Audit:   filepath.Join(xdg.StateHome, "claudefs", "audit.jsonl"),
+
+		Settings: filepath.Join(xdg.ConfigHome, "claudefs", "settings.json"),
 	}
 	return p.withRuntimes(fmt.Sprintf("/run/user/%d/docker.sock", uid), fmt.Sprintf("/run/user/%d/podman/podman.sock", uid))
 }

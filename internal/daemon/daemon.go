@@ -179,7 +179,8 @@ func (d *Daemon) build() error {
 	}
 	b := broker.Config{
 		Policy: d.opt.Policy, Attestor: d.resolver, Tokens: d.tokens, Store: d.vault, Audit: d.audit,
-		Memory: treeNotes{d.carry.sealed}, StateDir: cfg.StateDir, EphemeralDir: filepath.Join(cfg.RuntimeDir, "ephemeral"), Mountpoint: d.opt.Mountpoint, Account: d.opt.Account, AccountGiven: d.opt.AccountGiven,
+		Memory: treeNotes{d.carry.sealed}, StateDir: cfg.StateDir, EphemeralDir: filepath.Join(cfg.RuntimeDir, "ephemeral"), SettingsBase: cfg.Settings.Base,
+		Mountpoint: d.opt.Mountpoint, Account: d.opt.Account, AccountGiven: d.opt.AccountGiven,
 	}
 	if d.cache.Configured() {
 		b.Runtime = d.cache

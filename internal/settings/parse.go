@@ -8,8 +8,9 @@ import (
 	"unicode/utf8"
 )
 
-// MaxSize is the largest settings file that is looked at, in bytes. Real ones have some KiB.
-const MaxSize = 1 << 20
+// MaxSize is the largest settings file that is looked at, in bytes. Real ones have some KiB, .claude.json up to a few
+// hundred.
+const MaxSize = 4 << 20
 
 // maxDepth bounds the nesting that is followed. Real files have 7 levels.
 const maxDepth = 64

@@ -70,7 +70,7 @@ func TestParseRefuses(t *testing.T) {
 		{"deep", `{"a":` + strings.Repeat("[", 64) + strings.Repeat("]", 64) + `}`, "column 69: nested more than 64"},
 		{"deep objects", strings.Repeat(`{"a":`, 65) + "1" + strings.Repeat("}", 65), "nested more than 64"},
 		{"very deep", strings.Repeat(`[`, 20000), "not JSON"},
-		{"large", `{"a":"` + strings.Repeat("x", settings.MaxSize) + `"}`, "1048584 bytes, at most 1048576"},
+		{"large", `{"a":"` + strings.Repeat("x", settings.MaxSize) + `"}`, "4194312 bytes, at most 4194304"},
 	} {
 		_, err := settings.Parse([]byte(c.in))
 		if !errors.Is(err, settings.ErrSyntax) || !strings.Contains(err.Error(), c.want) {

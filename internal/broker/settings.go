@@ -1,0 +1,148 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	iofs "io/fs"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/claudefs/claudefs/internal/endpoint"
+	"github.com/claudefs/claudefs/internal/settings"
+	"github.com/claudefs/claudefs/policy"
+)
+
+// settingsName is the file that a rule's settings are about. The others of settings.Files are the tree's own alone.
+const settingsName = "settings.json"
+
+// Show implements fs.Settings. What the tree wrote is shown as it is unless there is something to take out or to add.
+func (b *Broker) Show(tree, name string, own []byte) ([]byte, error) {
+	made, allowed := b.made(tree, name)
+	base, baseErr := b.baseOf(made)
+	if baseErr != nil {
+		return unusable("the host's base of it", baseErr), nil
+	}
+	if own == nil && base.Empty() {
+		return nil, nil
+	}
+	if made == policy.SettingsReadonly {
+		return base.Bytes(), nil
+	}
+	b.parsing.Lock()
+	defer b.parsing.Unlock()
+	doc, err := settings.Parse(own)
+	if err != nil && base.Empty() {
+		// Fail closed: what is not understood here may be understood by a client, which takes UTF-16 or the last of two
+		// keys. It is told instead what is wrong; to it, that is a file with a mistake, as the tree's own is.
+		return unusable("it", err), nil
+	}
+	if err != nil {
+		return base.Bytes(), nil // Fail closed: so the host's permission rules stay in force
+	}
+	doc, removed := settings.Filter(doc, allowed)
+	if len(removed) == 0 && base.Empty() {
+		return own, nil
+	}
+	return settings.Merge(base, doc).Bytes(), nil
+}
+
+// unusable is shown in place of a file that cannot be read: a text that is JSON in no dialect.
+func unusable(what string, err error) []byte {
+	return fmt.Appendf(nil, "claudefs shows nothing of this file: %s is %v. Write it anew, or remove it.\n", what, err)
+}
+
+// Keep implements fs.Settings: the base, which the client was shown and writes back, does not become the tree's own.
+// The keys that are not shown are kept: a rule may allow them later.
+func (b *Broker) Keep(tree, name string, written []byte) ([]byte, error) {
+	made, _ := b.made(tree, name)
+	base, err := b.baseOf(made)
+	if err != nil || base.Empty() {
+		return written, nil //nolint:nilerr // without a base there is nothing of it in the file
+	}
+	b.parsing.Lock()
+	defer b.parsing.Unlock()
+	doc, err := settings.Parse(written)
+	if err != nil {
+		return written, nil //nolint:nilerr // it is shown as what it is
+	}
+	return settings.Split(doc, base).Bytes(), nil
+}
+
+// Locked implements fs.Settings.
+func (b *Broker) Locked(tree, name string) bool {
+	made, _ := b.made(tree, name)
+	return made == policy.SettingsReadonly
+}
+
+// made is what a file of the tree is made of.
+func (b *Broker) made(tree, name string) (policy.Settings, []endpoint.Endpoint) {
+	made, allowed := b.policy.Load().Settings(tree)
+	if name != settingsName {
+		made = policy.SettingsPrivate
+	}
+	return made, allowed
+}
+
+// baseOf is the base as trees are shown it, without a setting where they are shown none.
+func (b *Broker) baseOf(made policy.Settings) (*settings.Document, error) {
+	if made == policy.SettingsPrivate || b.cfg.SettingsBase == "" {
+		return &settings.Document{}, nil
+	}
+	return b.base.read(b.cfg.SettingsBase)
+}
+
+// settingsBase is the host's base as it was read last. Its mu is held over a look at one file of the host's own.
+type settingsBase struct {
+	mu    sync.Mutex
+	state fileState
+	doc   *settings.Document
+	err   error
+}
+
+// fileState tells states of a file apart.
+type fileState struct {
+	mtime time.Time
+	size  int64
+}
+
+// read returns the base, without credentials and places of the host's.
+func (s *settingsBase) read(path string) (*settings.Document, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st, err := os.Stat(path)
+	if errors.Is(err, iofs.ErrNotExist) {
+		s.state, s.doc, s.err = fileState{}, &settings.Document{}, nil
+		return s.doc, nil
+	}
+	if err != nil {
+		return nil, errBase
+	}
+	if now := (fileState{st.ModTime(), st.Size()}); s.doc == nil && s.err == nil || now != s.state {
+		s.state = now
+		s.doc, s.err = readBase(path)
+	}
+	return s.doc, s.err
+}
+
+// errBase is all that a tree learns of a base that the daemon cannot read.
+var errBase = errors.New("not readable by the daemon")
+
+func readBase(path string) (*settings.Document, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, errBase
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, settings.MaxSize+1))
+	if err != nil {
+		return nil, errBase
+	}
+	doc, err := settings.Parse(text)
+	if err != nil {
+		return nil, err
+	}
+	doc, _ = settings.FilterBase(doc)
+	return doc, nil
+}
