@@ -9,7 +9,7 @@ import (
 // No handle takes ioctls or hands out its descriptor: both would act on the backing file with the daemon's rights. A
 // new method of a go-fuse type must not come in by embedding.
 func TestHandlesTakeNoIoctl(t *testing.T) {
-	for _, h := range []any{&stateHandle{}, &dirHandle{}, &listing{}, &snapshotHandle{}, &changeHandle{}, draftHandle{}} {
+	for _, h := range []any{&stateHandle{}, &dirHandle{}, &listing{}, &snapshotHandle{}, shownHandle{}, &changeHandle{}, draftHandle{}} {
 		if _, ok := h.(fusefs.FileIoctler); ok {
 			t.Errorf("%T takes ioctls", h)
 		}

@@ -98,12 +98,12 @@ func (n *stateNode) preserve() (kept bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	name := n.orphanName()
-	if len(n.handles) == 0 || n.tree.cfg.Orphans.Has(name) {
+	if len(n.handles)+n.readers == 0 || n.tree.cfg.Orphans.Has(name) {
 		return false
 	}
 	err := errTooMany
 	if n.tree.orphans() < maxOrphans {
-		err = n.tree.cfg.Orphans.Keep(name, n.handles[0].fd())
+		err = n.keep(name)
 	}
 	if err != nil {
 		n.tree.cfg.Log.Warn("Deleted open file would not outlive the server", "tree", n.tree.name, "err", err)
@@ -112,11 +112,27 @@ func (n *stateNode) preserve() (kept bool) {
 	return true
 }
 
-// relinquish drops what preserve kept; the last handle of this process is closed, and n.mu held. The kernel may have
-// others, which an earlier process opened and nobody used since.
+// keep has a descriptor of the file kept; n.mu is held.
+func (n *stateNode) keep(name string) error {
+	if len(n.handles) > 0 {
+		return n.tree.cfg.Orphans.Keep(name, n.handles[0].fd())
+	}
+	return n.nameless.with(func(fd int) error { return n.tree.cfg.Orphans.Keep(name, fd) })
+}
+
+// preserveLate is preserve for a handle that was opened just now: who takes the name away pins the file and then looks
+// for handles, perhaps before this one.
+func (n *stateNode) preserveLate() {
+	if n.nameless.file.Load() != nil {
+		n.preserve()
+	}
+}
+
+// relinquish drops what preserve kept if no handle of this process is open; n.mu is held. The kernel may have others,
+// which an earlier process opened and nobody used since.
 func (n *stateNode) relinquish() {
 	c := n.tree.cfg
-	if c.Orphans == nil || c.Ledger == nil { // nobody follows this server
+	if len(n.handles)+n.readers > 0 || c.Orphans == nil || c.Ledger == nil { // without a ledger nobody follows this server
 		return
 	}
 	if c.Ledger.OpenHandles(c.Ledger.Find(n.key())) == 0 {

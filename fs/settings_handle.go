@@ -37,7 +37,7 @@ func (n *stateNode) openShown(ctx context.Context, name string, flags uint32) (f
 	case r != nil && r.Object != 0:
 		size := n.tree.cfg.Sealed.Size(sealed.KindSnapshot, uint64(r.Object))
 		n.tree.memory.owe(size)
-		return &snapshotHandle{tree: n.tree, object: uint64(r.Object), size: size}, fuse.FOPEN_DIRECT_IO, 0, true
+		return n.shown(&snapshotHandle{tree: n.tree, object: uint64(r.Object), size: size}), fuse.FOPEN_DIRECT_IO, 0, true
 	case name == "" || r != nil:
 		return nil, 0, 0, false
 	case flags&syscall.O_ACCMODE == syscall.O_RDONLY && flags&syscall.O_TRUNC == 0:
@@ -65,12 +65,13 @@ func (n *stateNode) openSnapshot(ctx context.Context, name string) (fusefs.FileH
 	if e != 0 {
 		return nil, 0, e
 	}
-	return n.tree.snapshot(name, own)
+	return n.snapshot(name, own)
 }
 
 // snapshot opens what is shown where the tree has written own. It is in sealed memory as credentials are: the next server
 // goes on with these very bytes.
-func (t *treeNode) snapshot(name string, own []byte) (fusefs.FileHandle, uint32, syscall.Errno) {
+func (n *stateNode) snapshot(name string, own []byte) (fusefs.FileHandle, uint32, syscall.Errno) {
+	t := n.tree
 	shown, err := t.cfg.Settings.Show(t.name, name, own)
 	if err != nil {
 		return nil, 0, errno(err)
@@ -83,7 +84,32 @@ func (t *treeNode) snapshot(name string, own []byte) (fusefs.FileHandle, uint32,
 		t.memory.give(len(shown))
 		return nil, 0, syscall.ENFILE
 	}
-	return h, t.cfg.withObject(fuse.FOPEN_DIRECT_IO, h.object), 0
+	return n.shown(h), t.cfg.withObject(fuse.FOPEN_DIRECT_IO, h.object), 0
+}
+
+// shownHandle is what a reader of a settings file holds.
+type shownHandle struct {
+	*snapshotHandle
+	node *stateNode
+}
+
+// shown counts the handle, so that its file is kept if it loses its name: without a node there would be no handle.
+func (n *stateNode) shown(h *snapshotHandle) shownHandle {
+	n.mu.Lock()
+	n.readers++
+	n.mu.Unlock()
+	n.preserveLate()
+	return shownHandle{h, n}
+}
+
+// Release implements fs.FileReleaser.
+func (h shownHandle) Release(ctx context.Context) syscall.Errno {
+	e := h.snapshotHandle.Release(ctx)
+	h.node.mu.Lock()
+	defer h.node.mu.Unlock()
+	h.node.readers--
+	h.node.relinquish()
+	return e
 }
 
 // readWhole reads an open file from its beginning, maxSettings and a byte at most.

@@ -126,7 +126,7 @@ func (t *treeNode) createSettings(ctx context.Context, name string, flags, mode 
 	if err != nil {
 		return nil, nil, 0, fusefs.ToErrno(err)
 	}
-	fh, ff, e := t.snapshot(name, own)
+	fh, ff, e := h.node.snapshot(name, own)
 	return ch, fh, ff, e
 }
 

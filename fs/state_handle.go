@@ -91,9 +91,7 @@ func (n *stateNode) closed(h *stateHandle) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.handles = slices.DeleteFunc(n.handles, func(o *stateHandle) bool { return o == h })
-	if len(n.handles) == 0 {
-		n.relinquish()
-	}
+	n.relinquish()
 }
 
 // Getattr implements fs.FileGetattrer.

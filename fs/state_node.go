@@ -31,6 +31,7 @@ type stateNode struct {
 
 	mu      sync.Mutex
 	handles []*stateHandle // what a deleted file is still reached by
+	readers int            // handles on what is shown of a settings file
 }
 
 var (
@@ -226,9 +227,7 @@ func (n *stateNode) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, 
 		return nil, 0, e
 	}
 	h := newStateHandle(fd, n)
-	if n.nameless.file.Load() != nil { // who takes the name away has looked for handles, perhaps before this one
-		n.preserve()
-	}
+	n.preserveLate()
 	return h, cacheFlags(special), 0
 }
 

@@ -38,6 +38,9 @@ func TestDefaultsAreValid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if c.Settings.Base != "" || config.SystemPaths().Settings != "/etc/claudefs/settings.json" {
+		t.Errorf("base %q", c.Settings.Base)
+	}
 	if c.StateDir != "/s" || c.Mountpoint() != "/r/mnt" || c.ControlSocket() != "/r/control.sock" || c.VaultDir() != "/s/vault" ||
 		c.Refresh.Window != 10*time.Minute || c.Vault.Backend != "auto" {
 		t.Errorf("got %+v", c)
@@ -85,6 +88,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"relative state_dir", "state_dir: state\n", `state_dir: "state": want an absolute path`},
 		{"relative runtime_dir", "runtime_dir: ./run\n", `runtime_dir: "./run": want an absolute path`},
 		{"relative audit", "audit: {file: audit.jsonl}\n", `audit.file: "audit.jsonl": want an absolute path`},
+		{"relative base", "settings: {base: settings.json}\n", `settings.base: "settings.json": want an absolute path`},
 		{"empty state_dir", "state_dir: \"\"\n", "want an absolute path"},
 		{"unknown backend", "vault: {backend: plaintext}\n", "vault.backend: "},
 		{"empty client", "oauth: {client_id: \"\"}\n", "oauth.client_id: is empty"},
