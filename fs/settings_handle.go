@@ -45,8 +45,21 @@ func (n *stateNode) openShown(ctx context.Context, name string, flags uint32) (f
 		return fh, ff, e, true
 	case n.tree.locked(name):
 		return nil, 0, syscall.EROFS, true
+	case flags&syscall.O_APPEND != 0 && n.showsMore(name):
+		// Fail closed: the kernel takes the size that it was shown for the end, and would leave a gap.
+		return nil, 0, syscall.EINVAL, true
 	}
 	return nil, 0, 0, false
+}
+
+// showsMore reports whether readers of a settings file are shown more than it has.
+func (n *stateNode) showsMore(name string) bool {
+	var a fuse.Attr
+	if n.here(func(fd int) error { return describe(fd, nil, &a) }) != 0 {
+		return true
+	}
+	size := a.Size
+	return n.tree.showSize(name, &a, n.openNode) != 0 || a.Size != size
 }
 
 // openSnapshot opens a settings file for reading. The bytes are those of this moment: whoever writes the file meanwhile
@@ -194,15 +207,15 @@ func (s *shownSizes) note(name string, k sizeKey, size uint64) {
 	s.known[name] = shownSize{k, time.Now().Add(stateTimeout), size}
 }
 
-// showSize puts the length of what readers are shown into the attributes of a regular file: programs other than the
-// client read no more than that. open opens the file.
+// showSize makes the size in the attributes of a regular file large enough for what readers are shown: programs other
+// than the client read no more than that. It gets no smaller, for the kernel appends there. open opens the file.
 func (t *treeNode) showSize(name string, a *fuse.Attr, open func(flags int) (int, error)) syscall.Errno {
 	if a.Mode&syscall.S_IFMT != syscall.S_IFREG {
 		return 0
 	}
 	k := keyOfAttr(a)
 	if size, ok := t.sizes.of(name, k); ok {
-		a.Size = size
+		a.Size = max(a.Size, size)
 		return 0
 	}
 	// As the daemon: whoever sees the file may know how long it is.
@@ -219,7 +232,7 @@ func (t *treeNode) showSize(name string, a *fuse.Attr, open func(flags int) (int
 	if err != nil {
 		return errno(err)
 	}
-	a.Size = uint64(len(shown))
-	t.sizes.note(name, k, a.Size)
+	a.Size = max(a.Size, uint64(len(shown)))
+	t.sizes.note(name, k, uint64(len(shown)))
 	return 0
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -54,8 +55,8 @@ func wantShown(t *testing.T, m *mounted, name, want string) {
 	if got := read(t, m.path(name)); got != want {
 		t.Errorf("%s reads %q, want %q", name, got, want)
 	}
-	if st, err := os.Stat(m.path(name)); err != nil || st.Size() != int64(len(want)) {
-		t.Errorf("%s: size %v %v, want %d", name, st, err, len(want))
+	if st, err := os.Stat(m.path(name)); err != nil || st.Size() < int64(len(want)) {
+		t.Errorf("%s: size %v %v, want %d at least", name, st, err, len(want))
 	}
 }
 
@@ -232,5 +233,35 @@ func TestReplacedSettingsStayFiltered(t *testing.T) {
 	}
 	if b, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d", late)); err != nil || len(b) != 0 {
 		t.Errorf("the second replaced file reads %q %v", b, err)
+	}
+}
+
+// What is appended goes to the end of the file as it is, not as it is shown.
+func TestSettingsAppend(t *testing.T) {
+	m := mount(t)
+	write(t, m.path("settings.json"), "good EVIL bad")
+	for i := range 20 {
+		f, err := os.OpenFile(m.path("settings.json"), os.O_WRONLY|os.O_APPEND, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range []string{"x", "y"} {
+			if _, err := os.Stat(m.path("settings.json")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.WriteString(s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := m.onDisk("settings.json"), "good EVIL bad"+strings.Repeat("xy", i+1); got != want {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+	}
+	m.set("base", "a host's base that is longer than what is stripped;")
+	if f, err := os.OpenFile(m.path("settings.json"), os.O_WRONLY|os.O_APPEND, 0); !errors.Is(err, syscall.EINVAL) {
+		t.Errorf("where more is shown than there is: %v %v", f, err)
 	}
 }

@@ -22,18 +22,20 @@ var (
 // Getattr implements fs.NodeGetattrer.
 func (n *stateNode) Getattr(ctx context.Context, fh fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
 	out.SetTimeout(stateTimeout)
-	if h, ok := fh.(*stateHandle); ok {
-		return h.Getattr(ctx, out)
-	}
-	// As the daemon: the caller has the inode already, and may look at it after it lost the right to go there.
-	e := n.here(func(fd int) error {
-		return describe(fd, nil, &out.Attr)
-	})
+	e := n.getattr(ctx, fh, out)
 	if name, ok := n.settings(); ok && e == 0 {
 		out.SetTimeout(0)
 		e = n.tree.showSize(name, &out.Attr, n.openNode)
 	}
 	return e
+}
+
+func (n *stateNode) getattr(ctx context.Context, fh fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	if h, ok := fh.(*stateHandle); ok {
+		return h.Getattr(ctx, out)
+	}
+	// As the daemon: the caller has the inode already, and may look at it after it lost the right to go there.
+	return n.here(func(fd int) error { return describe(fd, nil, &out.Attr) })
 }
 
 // Setattr implements fs.NodeSetattrer.
