@@ -110,13 +110,14 @@ func (s *shim) beginOpen(h *fuse.InHeader, fh *uint64) (r request, st fuse.Statu
 	return r, st
 }
 
-// reopenAll opens every handle of a node, before its name goes: afterwards there would be nothing to open.
+// reopenAll makes a node known and opens every handle of it, before its name goes: afterwards there would be nothing to
+// find and to open.
 func (s *shim) reopenAll(n *ledger.Node) {
-	if n == nil || s.ledger.OpenHandles(n.ID) == 0 {
+	if n == nil {
 		return
 	}
 	inner, st := s.resolve(n.ID)
-	if st != fuse.OK {
+	if st != fuse.OK || s.ledger.OpenHandles(n.ID) == 0 {
 		return
 	}
 	var fhs []uint64
