@@ -8,13 +8,15 @@ import (
 )
 
 // credentialVersion is the format of a credential record; a higher one is refused with ErrNewer. Version 2 has an
-// origin; what has none is written as version 1, which earlier programs read.
-const credentialVersion = 2
+// origin, version 3 a kind; what has neither is written as version 1, which earlier programs read. They must not take a
+// key for a token.
+const credentialVersion = 3
 
 // storedCredential is the plaintext of a credential record. Times are unix milliseconds, 0 for none.
 type storedCredential struct {
 	Version          int       `json:"version"`
 	Account          AccountID `json:"account"`
+	Kind             Kind      `json:"kind,omitempty"`
 	AccessToken      string    `json:"access_token"`
 	RefreshToken     string    `json:"refresh_token,omitempty"`
 	ExpiresAt        int64     `json:"expires_at,omitempty"`
@@ -31,12 +33,15 @@ type storedCredential struct {
 }
 
 func encodeCredential(c *Credential) ([]byte, error) {
-	version := credentialVersion
-	if c.Origin == "" {
-		version = 1
+	version := 1
+	switch {
+	case c.Kind != KindOAuth:
+		version = 3
+	case c.Origin != "":
+		version = 2
 	}
 	b, err := json.Marshal(storedCredential{
-		Version: version, Account: c.Account,
+		Version: version, Account: c.Account, Kind: c.Kind,
 		AccessToken: string(c.AccessToken.Reveal()), RefreshToken: string(c.RefreshToken.Reveal()),
 		ExpiresAt: millis(c.ExpiresAt), IssuedAt: millis(c.IssuedAt), RotatedAt: millis(c.RotatedAt),
 		Generation: c.Generation, Scopes: c.Scopes, SubscriptionType: c.SubscriptionType,
@@ -66,7 +71,7 @@ func decodeCredential(b []byte) (*Credential, error) {
 		return nil, fmt.Errorf("%w: decode credential", ErrCorrupt)
 	}
 	return &Credential{
-		Account: s.Account, AccessToken: NewSecret([]byte(s.AccessToken)), RefreshToken: NewSecret([]byte(s.RefreshToken)),
+		Account: s.Account, Kind: s.Kind, AccessToken: NewSecret([]byte(s.AccessToken)), RefreshToken: NewSecret([]byte(s.RefreshToken)),
 		ExpiresAt: fromMillis(s.ExpiresAt), IssuedAt: fromMillis(s.IssuedAt), RotatedAt: fromMillis(s.RotatedAt),
 		Generation: s.Generation, Scopes: s.Scopes, SubscriptionType: s.SubscriptionType,
 		RateLimitTier: s.RateLimitTier, State: s.State, Why: s.Why, Intent: s.Intent, Origin: s.Origin,

@@ -40,9 +40,19 @@ type Intent struct {
 	At time.Time `json:"at"`
 }
 
+// Kind says what an account is.
+type Kind string
+
+// The kinds of accounts.
+const (
+	KindOAuth  Kind = ""        // a login, with an access token
+	KindAPIKey Kind = "api-key" // an API key, in place of the access token; it has no end and is not renewed
+)
+
 // Credential is one login: the tokens of a grant (RFC 6749) and what the client shows of the subscription.
 type Credential struct {
 	Account      AccountID
+	Kind         Kind
 	AccessToken  Secret
 	RefreshToken Secret // empty: a static token that cannot be refreshed
 	// ExpiresAt is when the access token ends; zero when the login did not say.

@@ -49,7 +49,7 @@ func TestStoreKeepsEveryField(t *testing.T) {
 		text := func(name string) string { return rapid.String().Draw(rt, name) }
 		when := func(name string) time.Time { return time.UnixMilli(rapid.Int64Range(1, 1e14).Draw(rt, name)) }
 		want := &vault.Credential{
-			Account: "any", AccessToken: vault.NewSecret([]byte(text("access"))), RefreshToken: vault.NewSecret([]byte(text("refresh"))),
+			Account: "any", Kind: vault.Kind(rapid.SampledFrom([]string{"", "api-key"}).Draw(rt, "kind")), AccessToken: vault.NewSecret([]byte(text("access"))), RefreshToken: vault.NewSecret([]byte(text("refresh"))),
 			ExpiresAt: when("expires"), IssuedAt: when("issued"), RotatedAt: when("rotated"),
 			Generation: rapid.Uint64().Draw(rt, "generation"), Scopes: rapid.SliceOfN(rapid.String(), 1, 4).Draw(rt, "scopes"),
 			SubscriptionType: text("subscription"), RateLimitTier: text("tier"), State: vault.StateHold, Why: text("why"),

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -90,7 +91,7 @@ func (e *env) readCredentialFile(args []string) ([]byte, error) {
 }
 
 func newAccountCommand(e *env) *cobra.Command {
-	cmd := &cobra.Command{Use: "account", Short: "List, show and remove accounts", RunE: needsSubcommand}
+	cmd := &cobra.Command{Use: "account", Short: "List, show and remove accounts, set API keys", RunE: needsSubcommand}
 	var asJSON bool
 	list := &cobra.Command{
 		Use: "list", Short: "List the accounts in the vault", Args: exactly(0),
@@ -131,7 +132,7 @@ func newAccountCommand(e *env) *cobra.Command {
 	for _, c := range []*cobra.Command{list, show} {
 		c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	}
-	cmd.AddCommand(list, show, remove)
+	cmd.AddCommand(list, show, remove, newSetKeyCommand(e))
 	return cmd
 }
 
@@ -144,6 +145,7 @@ type accountList struct {
 func printAccount(w io.Writer, i accounts.Info) error {
 	return printTable(w, [][]string{
 		{"account", i.Name},
+		{"kind", cmp.Or(i.Kind, "login")},
 		{"state", i.State},
 		{"expires", in(i.ExpiresAt)},
 		{"rotated", in(i.RotatedAt)},

@@ -19,6 +19,7 @@ type logins interface {
 	List(context.Context) ([]accounts.Info, error)
 	Show(context.Context, string) (accounts.Info, error)
 	Import(context.Context, string, []byte) (accounts.Info, error)
+	SetKey(context.Context, string, []byte) (accounts.Info, error)
 	Remove(context.Context, string) error
 	Refresh(ctx context.Context, account string, force bool) (accounts.Info, error)
 }
@@ -33,6 +34,10 @@ func (d viaDaemon) Show(ctx context.Context, a string) (accounts.Info, error) {
 
 func (d viaDaemon) Import(ctx context.Context, a string, b []byte) (accounts.Info, error) {
 	return d.c.Import(ctx, a, b)
+}
+
+func (d viaDaemon) SetKey(ctx context.Context, a string, b []byte) (accounts.Info, error) {
+	return d.c.SetKey(ctx, a, b)
 }
 func (d viaDaemon) Remove(ctx context.Context, a string) error { return d.c.Remove(ctx, a) }
 func (d viaDaemon) Refresh(ctx context.Context, a string, force bool) (accounts.Info, error) {
@@ -49,6 +54,10 @@ func (v onVault) Show(_ context.Context, a string) (accounts.Info, error) {
 
 func (v onVault) Import(ctx context.Context, a string, b []byte) (accounts.Info, error) {
 	return v.a.Import(ctx, vault.AccountID(a), b)
+}
+
+func (v onVault) SetKey(ctx context.Context, a string, b []byte) (accounts.Info, error) {
+	return v.a.SetKey(ctx, vault.AccountID(a), b)
 }
 
 func (v onVault) Remove(ctx context.Context, a string) error {

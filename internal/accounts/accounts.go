@@ -18,7 +18,8 @@ import (
 // Info is one account as operators see it. It holds no secret.
 type Info struct {
 	Name             string    `json:"name"`
-	State            string    `json:"state"` // valid, expired, dead, hold, locked or damaged
+	Kind             string    `json:"kind,omitempty"` // "api-key"; a login has none
+	State            string    `json:"state"`          // valid, expired, dead, hold, locked or damaged
 	ExpiresAt        time.Time `json:"expiresAt,omitzero"`
 	RotatedAt        time.Time `json:"rotatedAt,omitzero"`
 	Generation       uint64    `json:"generation,omitempty"`
@@ -80,7 +81,7 @@ func (a *Accounts) describe(id vault.AccountID) Info {
 		i.State, i.Why = "damaged", err.Error()
 		return i
 	}
-	i.State, i.Why = string(c.State), c.Why
+	i.Kind, i.State, i.Why = string(c.Kind), string(c.State), c.Why
 	if c.State == vault.StateValid && !c.Usable(time.Now()) {
 		i.State = "expired"
 	}
@@ -114,6 +115,9 @@ func (a *Accounts) Import(ctx context.Context, id vault.AccountID, file []byte) 
 	prev, version, err := a.Vault.Load(id)
 	if err != nil && !errors.Is(err, vault.ErrNotFound) {
 		return Info{}, err
+	}
+	if prev != nil && prev.Kind != vault.KindOAuth {
+		return Info{}, fmt.Errorf("import: account %s is an API key; choose another name, or remove it first", id)
 	}
 	c := f.Login.Credential(id, prev, time.Now())
 	if _, err := a.Vault.Store(c, version); err != nil {

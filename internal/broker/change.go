@@ -203,6 +203,10 @@ func (b *Broker) adopt(ctx context.Context, a vault.AccountID, l *credfile.Login
 		// written then has a refresh token that was spent.
 		return prev.Generation, nil
 	}
+	if prev != nil && prev.Kind != vault.KindOAuth {
+		// Fail closed: a login made in a container must not take the place of a key.
+		return 0, fmt.Errorf("%w: account %q is an API key", policy.ErrDenied, a)
+	}
 	c := l.Credential(a, prev, time.Now())
 	c.Origin = origin
 	_, err = b.cfg.Store.Store(c, version)

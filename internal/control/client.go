@@ -52,6 +52,12 @@ func (c Client) Import(ctx context.Context, id string, file []byte) (i accounts.
 	return i, err
 }
 
+// SetKey hands an API key over.
+func (c Client) SetKey(ctx context.Context, id string, key []byte) (i accounts.Info, err error) {
+	err = c.do(ctx, http.MethodPut, "/v1/accounts/"+url.PathEscape(id)+"/key", key, &i)
+	return i, err
+}
+
 // Remove deletes an account.
 func (c Client) Remove(ctx context.Context, id string) error {
 	return c.do(ctx, http.MethodDelete, "/v1/accounts/"+url.PathEscape(id), nil, nil)

@@ -106,6 +106,7 @@ func (s *Server) routes() http.Handler {
 	handle("GET /v1/accounts", func(*http.Request) (any, error) { return s.daemon.Accounts().List() })
 	handle("GET /v1/accounts/{id}", func(r *http.Request) (any, error) { return s.daemon.Accounts().Show(account(r)) })
 	handle("PUT /v1/accounts/{id}", s.importAccount)
+	handle("PUT /v1/accounts/{id}/key", s.setKey)
 	handle("DELETE /v1/accounts/{id}", func(r *http.Request) (any, error) {
 		return struct{}{}, s.daemon.Accounts().Remove(r.Context(), account(r))
 	})
@@ -136,6 +137,15 @@ func (s *Server) importAccount(r *http.Request) (any, error) {
 	}
 	defer clear(b)
 	return s.daemon.Accounts().Import(r.Context(), account(r), b)
+}
+
+func (s *Server) setKey(r *http.Request) (any, error) {
+	b, err := io.ReadAll(io.LimitReader(r.Body, maxBody))
+	if err != nil {
+		return nil, fmt.Errorf("read key: %w", err)
+	}
+	defer clear(b)
+	return s.daemon.Accounts().SetKey(r.Context(), account(r), b)
 }
 
 func (s *Server) handOver(r *http.Request) (any, error) {
