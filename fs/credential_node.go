@@ -122,6 +122,11 @@ func (n *credentialNode) Open(ctx context.Context, flags uint32) (fusefs.FileHan
 	if err != nil {
 		return nil, 0, errno(err)
 	}
+	return n.disclose(snap)
+}
+
+// disclose opens a snapshot of the version that the node is.
+func (n *credentialNode) disclose(snap *Snapshot) (fusefs.FileHandle, uint32, syscall.Errno) {
 	defer clear(snap.Content)
 	if snap.Size != n.stat.Size {
 		// The name leads to another size by now, and this inode promised the old one: have the kernel look again.

@@ -8,6 +8,7 @@
 //	/<tree>/.credentials.json      credential_node.go   snapshot per open; one inode per version
 //	/<tree>/.credentials.json*     draft_node.go        what a client writes, in memory only
 //	/<tree>/.oauth_refresh.lock    lock_node.go         mkdir means "my token does not work"
+//	/<tree>/.api-key               key_node.go          as the credential file, read-only
 //	/<tree>/settings.json …        settings_node.go     state files that readers are shown filtered
 //	/<tree>/**                     state_node.go        files below the state directory
 //

@@ -235,7 +235,7 @@ func (t *treeNode) renameDraft(ctx context.Context, d *draftNode, name, newName 
 
 // rename gives a draft another draft's name; one that had it is dropped.
 func (t *treeNode) rename(ctx context.Context, d *draftNode, name, newName string) syscall.Errno {
-	if !virtualName(newName) || newName == lockName {
+	if !virtualName(newName) || newName == lockName || newName == keyName {
 		return syscall.EXDEV
 	}
 	if old := t.draft(newName); old != nil && old != d {

@@ -149,6 +149,23 @@ func (s *fileSource) Check(_ string, text []byte) error {
 	return nil
 }
 
+func (s *fileSource) KeyStat(string) (fs.Stat, error) {
+	st, err := os.Stat(s.path("key"))
+	if err != nil {
+		return fs.Stat{}, err
+	}
+	return fs.Stat{Version: 1, Size: st.Size(), ModTime: st.ModTime()}, nil
+}
+
+func (s *fileSource) OpenKey(_ context.Context, _ identity.Caller, tree string) (*fs.Snapshot, error) {
+	if s.has("denied") {
+		return nil, iofs.ErrPermission
+	}
+	st, err1 := s.KeyStat(tree)
+	b, err2 := os.ReadFile(s.path("key"))
+	return &fs.Snapshot{Stat: st, Content: b}, errors.Join(err1, err2)
+}
+
 // Show takes "EVIL" out, and puts what is in the file "base" before the tree's settings.json.
 func (s *fileSource) Show(_, name string, own []byte) ([]byte, error) {
 	base := s.base(name)
@@ -204,7 +221,7 @@ func serveMount(dir, mountpoint string) {
 	l, err1 := ledger.New()
 	a, err2 := sealed.New()
 	m, err3 := fs.Attach(fs.Config{
-		Mountpoint: mountpoint, Gate: s, Credentials: s, Locks: s, Screen: s, Settings: s, AllowOther: true,
+		Mountpoint: mountpoint, Gate: s, Credentials: s, Keys: s, Locks: s, Screen: s, Settings: s, AllowOther: true,
 		Device: device, Ledger: l, Sealed: a, Orphans: noOrphans{},
 	})
 	if err := errors.Join(err1, err2, err3); err != nil {

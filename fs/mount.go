@@ -23,6 +23,7 @@ type Config struct {
 	Mountpoint  string
 	Gate        Gate
 	Credentials Credentials
+	Keys        Keys
 	Locks       Locks
 	Screen      Screen
 	Settings    Settings
@@ -45,8 +46,8 @@ type Config struct {
 }
 
 func (c *Config) validate() error {
-	if c.Gate == nil || c.Credentials == nil || c.Locks == nil || c.Screen == nil || c.Settings == nil {
-		return errors.New("mount: gate, credentials, locks, screen and settings are required")
+	if c.Gate == nil || c.Credentials == nil || c.Keys == nil || c.Locks == nil || c.Screen == nil || c.Settings == nil {
+		return errors.New("mount: gate, credentials, keys, locks, screen and settings are required")
 	}
 	if c.Sealed == nil || c.Ledger != nil && c.Orphans == nil {
 		return errors.New("mount: sealed memory, and with a ledger a keeper of orphans, are required")

@@ -57,6 +57,14 @@ type Change interface {
 	Ticket() ([]byte, error)
 }
 
+// Keys answers for the file that holds a tree's API key.
+type Keys interface {
+	// KeyStat never blocks and identifies nobody; fs.ErrNotExist for a tree that has no such file.
+	KeyStat(tree string) (Stat, error)
+	// OpenKey attests the caller. fs.ErrPermission: denied, or there is no key.
+	OpenKey(ctx context.Context, c identity.Caller, tree string) (*Snapshot, error)
+}
+
 // Settings answers for the files in a tree's top directory by which a client can be diverted (SettingsFiles).
 type Settings interface {
 	// Show is what a reader gets where the tree has written own. own is nil when the tree has no such file; nil is the

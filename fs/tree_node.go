@@ -17,12 +17,13 @@ import (
 const (
 	credentialName = ".credentials.json"
 	lockName       = ".oauth_refresh.lock"
+	keyName        = ".api-key"
 )
 
 // virtualName reports whether a name in a tree's top directory never reaches the backing directory as a file: the
-// credential file, every name that begins like it, and the refresh lock.
+// credential file, every name that begins like it, the refresh lock, and the API key.
 func virtualName(name string) bool {
-	return strings.HasPrefix(name, credentialName) || name == lockName
+	return strings.HasPrefix(name, credentialName) || name == lockName || name == keyName
 }
 
 // maxDrafts bounds the files that a tree's clients may have half-written beside the credential file.
@@ -94,6 +95,9 @@ func (t *treeNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) 
 		if isCredential(r.Node.Key) {
 			return t.lookupCredential(ctx, out) // the name is that of a newer version by now
 		}
+		if isKey(r.Node.Key) {
+			return t.lookupKey(ctx, out)
+		}
 		return t.reviveOrphan(ctx, r.Node, out)
 	}
 	switch {
@@ -101,6 +105,8 @@ func (t *treeNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) 
 		return t.lookupCredential(ctx, out)
 	case name == lockName:
 		return t.lookupLock(ctx, out)
+	case name == keyName:
+		return t.lookupKey(ctx, out)
 	case strings.HasPrefix(name, credentialName):
 		if d := t.draft(name); d != nil {
 			return d.entry(out), 0
@@ -116,7 +122,7 @@ func (t *treeNode) Create(ctx context.Context, name string, flags, mode uint32, 
 	switch {
 	case name == credentialName:
 		return t.createCredential(ctx, out)
-	case name == lockName:
+	case name == lockName, name == keyName:
 		return nil, nil, 0, syscall.EACCES
 	case virtualName(name):
 		return t.createDraft(ctx, name, flags, mode, out)
@@ -130,7 +136,7 @@ func (t *treeNode) Create(ctx context.Context, name string, flags, mode uint32, 
 // state.
 func (t *treeNode) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
 	switch name {
-	case credentialName:
+	case credentialName, keyName:
 		return nil, syscall.EACCES
 	case lockName:
 		return t.takeLock(ctx, mode, out)
@@ -178,6 +184,9 @@ func (t *treeNode) Unlink(ctx context.Context, name string) syscall.Errno {
 	if name == credentialName {
 		return t.removeCredential(ctx)
 	}
+	if name == keyName {
+		return syscall.EACCES
+	}
 	if d := t.draft(name); d != nil {
 		return t.removeDraft(ctx, d, name)
 	}
@@ -204,7 +213,7 @@ func (t *treeNode) Rename(ctx context.Context, name string, newParent fusefs.Ino
 			return syscall.EXDEV
 		}
 		return t.renameDraft(ctx, d, name, newName)
-	case name == credentialName, name == lockName:
+	case name == credentialName, name == lockName, name == keyName:
 		return syscall.EACCES
 	case flags != 0 && virtualName(name):
 		return syscall.EINVAL // an exchange would bring a plain file to the name
@@ -247,6 +256,9 @@ func (t *treeNode) virtualEntries() []fuse.DirEntry {
 	var out []fuse.DirEntry
 	if st, err := t.cfg.Credentials.Stat(t.name); err == nil {
 		out = append(out, fuse.DirEntry{Name: credentialName, Mode: syscall.S_IFREG, Ino: credentialIno(t.name, st.Version)})
+	}
+	if st, err := t.cfg.Keys.KeyStat(t.name); err == nil {
+		out = append(out, fuse.DirEntry{Name: keyName, Mode: syscall.S_IFREG, Ino: keyIno(t.name, st.Version)})
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -84,6 +84,15 @@ func (p *Policy) Expected(tree string) (level Level, account string, ok bool) {
 	return a.Level, expectedAccount(a.Account, tree), cmp.Or(a.Credential, CredentialOAuth) == CredentialOAuth
 }
 
+// APIKey is Expected for trees whose rule gives an API key; ok is false for all others.
+func (p *Policy) APIKey(tree string) (level Level, account string, ok bool) {
+	a := p.expected(tree)
+	if a == nil || a.Credential != CredentialAPIKey {
+		return "", "", false
+	}
+	return a.Level, expectedAccount(a.Account, tree), true
+}
+
 // expected is the first allow that a container may come to, else the first for host processes, else nil.
 func (p *Policy) expected(tree string) *Allow {
 	var found *Allow

@@ -80,6 +80,7 @@ var reveals = map[string]string{
 	"internal/credfile/render.go":  "renders the document",
 	"internal/broker/notes.go":     "keeps what is remembered of a tree in sealed memory",
 	"internal/broker/document.go":  "the tree's own members, sealed in the vault",
+	"internal/broker/key.go":       "renders the key",
 	"internal/broker/surrogate.go": "derives surrogates",
 	"internal/broker/change.go":    "compares and keeps the tree's own members",
 	"cmd/claudefs/vault.go":        "hands a passphrase to the daemon",

@@ -40,9 +40,14 @@ func (v *verdict) reader() string {
 // judge attests the caller and asks the policy. A refusal is audited here, with its true reason, and returned as
 // ErrDenied: the caller learns only that it was refused.
 func (b *Broker) judge(ctx context.Context, c identity.Caller, t *tree, action audit.Action) (*verdict, error) {
+	return b.judgeFor(ctx, c, t, action, policy.CredentialOAuth)
+}
+
+// judgeFor is judge for a reader of what a rule may give: the credential file, or the key.
+func (b *Broker) judgeFor(ctx context.Context, c identity.Caller, t *tree, action audit.Action, want policy.Credential) (*verdict, error) {
 	v := &verdict{caller: c}
 	cause, reason := policy.ErrDenied, b.attest(ctx, v, t)
-	if reason == "" && v.decision.Credential != policy.CredentialOAuth {
+	if reason == "" && v.decision.Credential != want {
 		reason = noToken(v.decision)
 		if action == audit.ActionRead {
 			cause = errNoCredential
@@ -65,6 +70,9 @@ var errNoCredential = sentinel.New("there is no credential file", iofs.ErrNotExi
 func noToken(d policy.Decision) string {
 	if d.Credential == policy.CredentialAPIKey {
 		return fmt.Sprintf("rule %s gives an API key, and no credential file", d.Rule)
+	}
+	if d.Credential == policy.CredentialOAuth {
+		return fmt.Sprintf("rule %s gives no API key", d.Rule)
 	}
 	return fmt.Sprintf("rule %s gives no credential", d.Rule)
 }

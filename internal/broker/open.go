@@ -66,6 +66,9 @@ func (b *Broker) snapshot(ctx context.Context, t *tree, v *verdict) (*fs.Snapsho
 	}
 	c, note, err := b.token(ctx, account)
 	if err == nil {
+		err = fits(c, v.decision)
+	}
+	if err == nil {
 		err = within(c, v.decision)
 	}
 	if err != nil {

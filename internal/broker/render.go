@@ -61,6 +61,9 @@ func stat(t *tree, doc *document, p pin, c *vault.Credential, size int) fs.Stat 
 // Stat implements fs.Credentials. It identifies nobody and waits for nothing. For a tree without a usable login it
 // describes a file that Open will refuse: a file that came and went would make clients log out.
 func (b *Broker) Stat(name string) (fs.Stat, error) {
+	if _, _, key := b.policy.Load().APIKey(name); key {
+		return fs.Stat{}, errNoCredential
+	}
 	t := b.tree(name)
 	doc, err := b.document(t)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/claudefs/claudefs/internal/endpoint"
 	"github.com/claudefs/claudefs/internal/settings"
 	"github.com/claudefs/claudefs/policy"
+	"github.com/claudefs/claudefs/vault"
 )
 
 // settingsName is the file that a rule's settings are about. The others of settings.Files are the tree's own alone.
@@ -24,28 +25,44 @@ func (b *Broker) Show(tree, name string, own []byte) ([]byte, error) {
 	if baseErr != nil {
 		return unusable("the host's base of it", baseErr), nil
 	}
-	if own == nil && base.Empty() {
+	key := b.delivers(tree, name)
+	plain := base.Empty() && !key // the file is the tree's own alone
+	if own == nil && plain {
 		return nil, nil
 	}
 	if made == policy.SettingsReadonly {
-		return base.Bytes(), nil
+		return finish(base, key), nil
 	}
 	b.parsing.Lock()
 	defer b.parsing.Unlock()
 	doc, err := settings.Parse(own)
-	if err != nil && base.Empty() {
+	if err != nil && plain {
 		// Fail closed: what is not understood here may be understood by a client, which takes UTF-16 or the last of two
 		// keys. It is told instead what is wrong; to it, that is a file with a mistake, as the tree's own is.
 		return unusable("it", err), nil
 	}
 	if err != nil {
-		return base.Bytes(), nil // Fail closed: so the host's permission rules stay in force
+		return finish(base, key), nil // Fail closed: so the host's permission rules stay in force
 	}
 	doc, removed := settings.Filter(doc, allowed)
-	if len(removed) == 0 && base.Empty() {
+	if len(removed) == 0 && plain {
 		return own, nil
 	}
-	return settings.Merge(base, doc).Bytes(), nil
+	return finish(settings.Merge(base, doc), key), nil
+}
+
+// finish is the file's text, with the way to the tree's API key if it has one.
+func finish(d *settings.Document, key bool) []byte {
+	if key {
+		d = settings.Deliver(d)
+	}
+	return d.Bytes()
+}
+
+// delivers reports whether a file tells the client where the tree's API key is.
+func (b *Broker) delivers(tree, name string) bool {
+	_, _, ok := b.policy.Load().APIKey(tree)
+	return ok && name == settingsName
 }
 
 // unusable is shown in place of a file that cannot be read: a text that is JSON in no dialect.
@@ -58,7 +75,8 @@ func unusable(what string, err error) []byte {
 func (b *Broker) Keep(tree, name string, written []byte) ([]byte, error) {
 	made, _ := b.made(tree, name)
 	base, err := b.baseOf(made)
-	if err != nil || base.Empty() {
+	key := b.delivers(tree, name)
+	if err != nil || base.Empty() && !key {
 		return written, nil //nolint:nilerr // without a base there is nothing of it in the file
 	}
 	b.parsing.Lock()
@@ -66,6 +84,13 @@ func (b *Broker) Keep(tree, name string, written []byte) ([]byte, error) {
 	doc, err := settings.Parse(written)
 	if err != nil {
 		return written, nil //nolint:nilerr // it is shown as what it is
+	}
+	if key {
+		var secret vault.Secret
+		if c, err := b.expectedKey(tree); err == nil {
+			secret = c.AccessToken
+		}
+		doc, _ = settings.Withdraw(doc, secret)
 	}
 	return settings.Split(doc, base).Bytes(), nil
 }

@@ -164,7 +164,7 @@ func (d *Daemon) leaves() bool {
 // fsConfig is the file system over this daemon's parts.
 func (d *Daemon) fsConfig() fs.Config {
 	c := fs.Config{
-		Mountpoint: d.opt.Mountpoint, Gate: d.broker, Credentials: d.broker, Locks: d.broker, Screen: d.broker, Settings: d.broker,
+		Mountpoint: d.opt.Mountpoint, Gate: d.broker, Credentials: d.broker, Keys: d.broker, Locks: d.broker, Screen: d.broker, Settings: d.broker,
 		AllowOther: true, Device: d.carry.device, Ledger: d.carry.ledger, Sealed: d.carry.sealed, Orphans: d.carry.store,
 		Blame: serve.BlameOther, Log: d.opt.Log,
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -57,6 +58,27 @@ func TestSettingsDoNotDivert(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// An account that is an API key: the client reads it by the helper that its settings name. The key is in no file of the
+// tree, and there is no credential file.
+func TestAPIKeyAccount(t *testing.T) {
+	const key = "sk-ant-api03-e2e-0123456789-0123456789-0123456789"
+	h := newHost(t, hostOptions{policy: "version: 1\nrules:\n  - name: key\n    allow: {level: shared, account: work, credential: api-key}\n"})
+	if out, code := h.runIn(key+"\n", "account", "set-key", "work"); code != 0 {
+		t.Fatalf("set-key: exit %d %s", code, out)
+	}
+	a := newAPI(t, claudeapi.Config{Verdict: verdict(func(token string) bool { return token == key })})
+	b := a.run(dockertest.RunConfig{Mounts: []string{h.tree("web")}})
+	if r := b.prompt("hi"); r.ExitCode != 0 {
+		t.Errorf("exit %d %s", r.ExitCode, r.Text)
+	}
+	if out := b.sh(t, "ls -A /claude; grep -rl "+key+" /claude --exclude=.api-key || true"); strings.Contains(out, ".credentials.json") || strings.Contains(out, "/claude/") {
+		t.Errorf("in the tree: %s", out)
+	}
+	if b, err := exec.Command("grep", "-rl", key, filepath.Join(h.dir, "state")).Output(); err == nil {
+		t.Errorf("the key is on disk: %s", b)
 	}
 }
 
