@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -79,6 +80,41 @@ func TestAPIKeyAccount(t *testing.T) {
 	}
 	if b, err := exec.Command("grep", "-rl", key, filepath.Join(h.dir, "state")).Output(); err == nil {
 		t.Errorf("the key is on disk: %s", b)
+	}
+}
+
+// A settings file that is open when the server dies goes on as what was shown, whatever has its name by then; and the next
+// server filters as the last one did.
+func TestSettingsOutliveTheServer(t *testing.T) {
+	h := newHost(t, hostOptions{policy: "shared"})
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(h.path("web", name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const shown = "{\n  \"env\": {}\n}\n"
+	for _, replaced := range []bool{false, true} {
+		write("settings.json", divertingFile)
+		f, err := os.Open(h.path("web", "settings.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		h.crash()
+		if replaced {
+			write("x", divertingFile+strings.Repeat(" ", 100))
+			if err := os.Rename(h.path("web", "x"), h.path("web", "settings.json")); err != nil {
+				t.Fatal(err)
+			}
+			h.crash()
+		}
+		if got, err := io.ReadAll(f); err != nil || string(got) != shown {
+			t.Errorf("replaced %v: read %q %v", replaced, got, err)
+		}
+		if got, err := os.ReadFile(h.path("web", "settings.json")); err != nil || string(got) != shown {
+			t.Errorf("replaced %v: opened anew %q %v", replaced, got, err)
+		}
 	}
 }
 
