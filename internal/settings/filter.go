@@ -6,8 +6,7 @@ import (
 	"github.com/claudefs/claudefs/internal/endpoint"
 )
 
-// Files are the names in a tree that the firewall has to look at, each a JSON object: whatever the policy says, and for
-// reads as for writes.
+// Files are the names in a tree that the firewall has to look at, each a JSON object, whatever the policy says.
 var Files = []string{
 	"settings.json",
 	"settings.local.json",  // the client's local settings when its working directory is the one above the tree
@@ -23,8 +22,8 @@ type Removed struct {
 }
 
 // Filter takes out of what a tree wrote each key by which the client would send the account's token elsewhere, or use
-// another one: see the reasons. A URL stays when it is one of the allowed. It is for what is stored and for what is
-// shown: an allowed URL may be one no more.
+// another one: see the reasons. A URL stays when it is one of the allowed. It is for what is
+// shown, and asked each time: what is stored stays, and an allowed URL may be one no more.
 func Filter(own *Document, allowed []endpoint.Endpoint) (*Document, []Removed) {
 	return take(own, func(r Reason, v *value) bool { return r != ReasonEndpoint || !isAllowed(v, allowed) })
 }
