@@ -100,6 +100,15 @@ func (n *stateNode) openNode(flags int) (fd int, err error) {
 	return fd, err
 }
 
+// openSelf is openNode for a request on the node itself. Only a request on a directory's name may end with ENOENT.
+func (n *stateNode) openSelf(flags int) (int, error) {
+	fd, err := n.openNode(flags)
+	if errors.Is(err, unix.ENOENT) {
+		return -1, unix.ESTALE
+	}
+	return fd, err
+}
+
 func (n *stateNode) openPath(flags int) (int, error) {
 	n.tree.moves.RLock()
 	defer n.tree.moves.RUnlock()

@@ -59,7 +59,7 @@ func (n *stateNode) showsMore(name string) bool {
 		return true
 	}
 	size := a.Size
-	return n.tree.showSize(name, &a, n.openNode) != 0 || a.Size != size
+	return n.tree.showSize(name, &a, n.openSelf) != 0 || a.Size != size
 }
 
 // openSnapshot opens a settings file for reading. The bytes are those of this moment: whoever writes the file meanwhile
@@ -67,7 +67,7 @@ func (n *stateNode) showsMore(name string) bool {
 func (n *stateNode) openSnapshot(ctx context.Context, name string) (fusefs.FileHandle, uint32, syscall.Errno) {
 	var own []byte
 	e := n.tree.asCaller(ctx, func() syscall.Errno {
-		fd, err := n.openNode(unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK)
+		fd, err := n.openSelf(unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK)
 		if err != nil {
 			return fusefs.ToErrno(err)
 		}

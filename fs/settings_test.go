@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -233,6 +234,60 @@ func TestReplacedSettingsStayFiltered(t *testing.T) {
 	}
 	if b, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d", late)); err != nil || len(b) != 0 {
 		t.Errorf("the second replaced file reads %q %v", b, err)
+	}
+}
+
+// Who resolved a name whose file the host replaced is told to look again, not that there is none.
+func TestSettingsReplacedOnHost(t *testing.T) {
+	m := mount(t)
+	for _, name := range []string{"settings.json", "other.json"} {
+		write(t, m.path(name), "good")
+		resolved, err := unix.Open(m.path(name), unix.O_PATH, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(resolved)
+		host := filepath.Join(m.dir, "state-web", name)
+		if err := errors.Join(os.WriteFile(host+".new", []byte("good"), 0o644), os.Rename(host+".new", host)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(1100 * time.Millisecond) // attributes are asked for again
+		var st unix.Stat_t
+		if err := unix.Fstat(resolved, &st); !errors.Is(err, unix.ESTALE) {
+			t.Errorf("%s: fstat: %v, want ESTALE", name, err)
+		}
+		if _, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d", resolved)); !errors.Is(err, unix.ESTALE) {
+			t.Errorf("%s: open: %v, want ESTALE", name, err)
+		}
+		if b, err := os.ReadFile(m.path(name)); err != nil || string(b) != "good" {
+			t.Errorf("%s: by its name: %q %v", name, b, err)
+		}
+	}
+}
+
+// Who writes a settings file goes on with it when it has no name any more.
+func TestSettingsWriterOutlivesTheName(t *testing.T) {
+	m := mount(t)
+	f, err := os.Create(m.path("settings.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	host := filepath.Join(m.dir, "state-web", "settings.json")
+	if err := errors.Join(os.WriteFile(host+".new", []byte("good"), 0o644), os.Rename(host+".new", host)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString("four"); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := f.Stat(); err != nil || st.Size() != 4 {
+		t.Errorf("stat: %v %v", st, err)
+	}
+	if err := f.Truncate(2); err != nil {
+		t.Errorf("truncate: %v", err)
+	}
+	if st, err := f.Stat(); err != nil || st.Size() != 2 {
+		t.Errorf("stat after truncate: %v %v", st, err)
 	}
 }
 

@@ -25,9 +25,17 @@ func (n *stateNode) Getattr(ctx context.Context, fh fusefs.FileHandle, out *fuse
 	e := n.getattr(ctx, fh, out)
 	if name, ok := n.settings(); ok && e == 0 {
 		out.SetTimeout(0)
-		e = n.tree.showSize(name, &out.Attr, n.openNode)
+		e = n.tree.showSize(name, &out.Attr, n.opener(fh))
 	}
 	return e
+}
+
+// opener opens the node's file: by the handle if that is on the file itself, whatever became of the name.
+func (n *stateNode) opener(fh fusefs.FileHandle) func(flags int) (int, error) {
+	if h, ok := fh.(*stateHandle); ok {
+		return func(flags int) (int, error) { return reopen(h.fd(), flags) }
+	}
+	return n.openSelf
 }
 
 func (n *stateNode) getattr(ctx context.Context, fh fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
@@ -48,7 +56,7 @@ func (n *stateNode) Setattr(ctx context.Context, fh fusefs.FileHandle, in *fuse.
 	e := n.setattr(ctx, fh, in, out)
 	if special && e == 0 {
 		out.SetTimeout(0)
-		e = n.tree.showSize(name, &out.Attr, n.openNode)
+		e = n.tree.showSize(name, &out.Attr, n.opener(fh))
 	}
 	return e
 }
