@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/claudefs/claudefs/internal/guarded"
 	"github.com/claudefs/claudefs/internal/strictyaml"
 )
 
@@ -27,12 +28,15 @@ func Load(nameOrFile string) (*Policy, error) {
 	return p, nil
 }
 
-// Text returns an embedded policy or the text of a file, which is ErrExposed when others may change it.
+// maxText is more than a policy may have, in bytes.
+const maxText = 1 << 20
+
+// Text returns an embedded policy or the text of a file, which is guarded.ErrExposed when others may change it.
 func Text(nameOrFile string) ([]byte, error) {
 	if b, ok := Builtin(nameOrFile); ok {
 		return b, nil
 	}
-	b, err := readGuarded(nameOrFile)
+	b, err := guarded.ReadFile(nameOrFile, maxText)
 	if err != nil {
 		return nil, fmt.Errorf("read policy: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	iofs "io/fs"
 	"os"
 	"os/exec"
 	"strings"
@@ -14,7 +15,9 @@ import (
 	"github.com/claudefs/claudefs/internal/config"
 	"github.com/claudefs/claudefs/internal/container"
 	"github.com/claudefs/claudefs/internal/control"
+	"github.com/claudefs/claudefs/internal/guarded"
 	"github.com/claudefs/claudefs/internal/sealed"
+	"github.com/claudefs/claudefs/internal/settings"
 	"github.com/claudefs/claudefs/vault"
 )
 
@@ -70,7 +73,7 @@ func examine(ctx context.Context, e *env) []finding {
 	if err != nil {
 		return append(out, finding{"configuration", false, err.Error(), "correct the file, then run claudefs doctor again"})
 	}
-	out = append(out, finding{"configuration", true, "token endpoint " + c.OAuth.TokenURL, ""}, checkVault(c))
+	out = append(out, finding{"configuration", true, "token endpoint " + c.OAuth.TokenURL, ""}, checkVault(c), checkBase(c))
 	out = append(out, checkRuntimes(ctx, c)...)
 	return append(out, checkDaemon(ctx, c)...)
 }
@@ -159,6 +162,34 @@ func checkVault(c *config.Config) finding {
 		return finding{"vault", false, err.Error(), "restore the vault directory from a backup; do not delete it"}
 	}
 	return finding{"vault", true, fmt.Sprintf("key in %v", v.Backends()), ""}
+}
+
+// checkBase looks at the host's base of the trees' settings. Trees are told less of what is wrong with it.
+func checkBase(c *config.Config) finding {
+	const check = "settings base"
+	if c.Settings.Base == "" {
+		return finding{check, true, "none configured", ""}
+	}
+	text, err := guarded.ReadFile(c.Settings.Base, settings.MaxSize+1)
+	if errors.Is(err, iofs.ErrNotExist) {
+		return finding{check, true, c.Settings.Base + " does not exist: trees have their own settings alone", ""}
+	}
+	var doc *settings.Document
+	if err == nil {
+		doc, err = settings.Parse(text)
+	}
+	if err != nil {
+		return finding{check, false, c.Settings.Base + ": " + err.Error(), "correct it: trees whose rules lay their settings over it have none"}
+	}
+	_, removed := settings.FilterBase(doc)
+	if len(removed) == 0 {
+		return finding{check, true, c.Settings.Base, ""}
+	}
+	var keys []string
+	for _, r := range removed {
+		keys = append(keys, fmt.Sprintf("%s (%s)", r.Path, r.Reason))
+	}
+	return finding{check, true, c.Settings.Base + "; not shown to trees: " + strings.Join(keys, ", "), ""}
 }
 
 func checkRuntimes(ctx context.Context, c *config.Config) []finding {

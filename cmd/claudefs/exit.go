@@ -11,6 +11,7 @@ import (
 	"github.com/claudefs/claudefs/internal/control"
 	"github.com/claudefs/claudefs/internal/credfile"
 	"github.com/claudefs/claudefs/internal/daemon"
+	"github.com/claudefs/claudefs/internal/guarded"
 	"github.com/claudefs/claudefs/policy"
 	"github.com/claudefs/claudefs/refresh"
 	"github.com/claudefs/claudefs/vault"
@@ -33,7 +34,7 @@ type outcome struct {
 var outcomes = []outcome{
 	{context.Canceled, 130, ""},
 	{policy.ErrDenied, 3, "claudefs audit"},
-	{policy.ErrExposed, 1, "correct what the message says, then claudefs policy check FILE"},
+	{guarded.ErrExposed, 1, "correct what the message says, then claudefs doctor"},
 	{policy.ErrSyntax, 1, "claudefs policy schema   (every key and its values; docs/policy.md explains them)"},
 	{vault.ErrPassphrase, 5, "claudefs vault unlock"},
 	{vault.ErrLocked, 5, "claudefs vault unlock"},

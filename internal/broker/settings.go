@@ -3,13 +3,13 @@ package broker
 import (
 	"errors"
 	"fmt"
-	"io"
 	iofs "io/fs"
 	"os"
 	"sync"
 	"time"
 
 	"github.com/claudefs/claudefs/internal/endpoint"
+	"github.com/claudefs/claudefs/internal/guarded"
 	"github.com/claudefs/claudefs/internal/settings"
 	"github.com/claudefs/claudefs/policy"
 	"github.com/claudefs/claudefs/vault"
@@ -151,16 +151,17 @@ func (s *settingsBase) read(path string) (*settings.Document, error) {
 	return s.doc, s.err
 }
 
-// errBase is all that a tree learns of a base that the daemon cannot read.
-var errBase = errors.New("not readable by the daemon")
+// What a tree learns of a base that the daemon cannot read, or does not.
+var (
+	errBase        = errors.New("not readable by the daemon")
+	errBaseExposed = errors.New("not the operator's word, since others may change it: see claudefs doctor")
+)
 
 func readBase(path string) (*settings.Document, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, errBase
+	text, err := guarded.ReadFile(path, settings.MaxSize+1)
+	if errors.Is(err, guarded.ErrExposed) {
+		return nil, errBaseExposed // Fail closed: it runs programs in all trees
 	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, settings.MaxSize+1))
 	if err != nil {
 		return nil, errBase
 	}

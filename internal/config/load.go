@@ -4,10 +4,13 @@ import (
 	"errors"
 	"fmt"
 	iofs "io/fs"
-	"os"
 
+	"github.com/claudefs/claudefs/internal/guarded"
 	"github.com/claudefs/claudefs/internal/strictyaml"
 )
+
+// maxText is more than a configuration may have, in bytes.
+const maxText = 1 << 20
 
 // Load reads the configuration file over the defaults. file "" is the default place, where it may be missing; a file
 // that was named must be there. getenv gives the environment.
@@ -17,7 +20,7 @@ func Load(file string, paths Paths, getenv func(string) string) (*Config, error)
 	if !named {
 		file = paths.Config
 	}
-	b, err := os.ReadFile(file)
+	b, err := guarded.ReadFile(file, maxText) // Fail closed: it names the policy and the token endpoint
 	switch {
 	case err == nil:
 		if err := strictyaml.Decode(file, b, c, false); err != nil {
