@@ -3,10 +3,14 @@ package identity
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // errNotFirst: the process is not the first of the namespace that is asked about.
 var errNotFirst = errors.New("not the first process of the caller's pid namespace")
+
+// errLate: the process is younger than the container whose first one it should be.
+var errLate = errors.New("the process began after the container; if the host's clock was set, start the container again")
 
 // errNamed: cgroups name the container of the first process, and not the caller's.
 var errNamed = errors.New("cgroups name the container of the first process, but not the caller's")
@@ -41,7 +45,28 @@ func (r *Resolver) FirstOf(s *Subject, f *Facts) (Process, error) {
 	if err != nil {
 		return Process{}, fmt.Errorf("find first process: %w", err)
 	}
-	return Process{PID: f.InitPID, Start: start}, nil
+	p := Process{PID: f.InitPID, Start: start}
+	if err := p.noLaterThan(f.Started); err != nil {
+		return Process{}, fmt.Errorf("find first process: process %d: %w", f.InitPID, err)
+	}
+	return p, nil
+}
+
+// slack is how far apart the clock of a start and the runtime's record of it may be.
+const slack = 2 * time.Second
+
+// noLaterThan checks that the process was there when its container was started: a runtime that missed the container's
+// end may mean by the number the first process of another container.
+func (p Process) noLaterThan(started time.Time) error {
+	at, err := p.Started()
+	if err != nil {
+		return err
+	}
+	if started.IsZero() || at.After(started.Add(slack)) {
+		// Fail closed, also where the host's clock was set forward since: start the container again.
+		return fmt.Errorf("%w: it began at %s, the container at %s by the runtime", errLate, at.Format(time.RFC3339), started.Format(time.RFC3339))
+	}
+	return nil
 }
 
 // unnamed checks that no cgroup names the container of a first process.

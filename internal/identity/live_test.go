@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -120,10 +121,10 @@ func TestResolveUnshared(t *testing.T) {
 		t.Errorf("parent: got %+v %v", s, err)
 	}
 	root := uint32(0)
-	if p, err := r.FirstOf(s, &identity.Facts{InitPID: child, Peer: &root}); err != nil || p != s.Process {
+	if p, err := r.FirstOf(s, &identity.Facts{InitPID: child, Peer: &root, Started: time.Now()}); err != nil || p != s.Process {
 		t.Errorf("first process: got %+v %v, want %+v", p, err, s.Process)
 	}
-	if p, err := r.FirstOf(s, &identity.Facts{InitPID: uint32(cmd.Process.Pid), Peer: &root}); err == nil {
+	if p, err := r.FirstOf(s, &identity.Facts{InitPID: uint32(cmd.Process.Pid), Peer: &root, Started: time.Now()}); err == nil {
 		t.Errorf("the parent as first process: got %+v, want an error", p)
 	}
 	w, err := r.Witness(s, 0)
