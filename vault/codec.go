@@ -70,6 +70,9 @@ func decodeCredential(b []byte) (*Credential, error) {
 		// The decoder's text can quote the record, so it is not passed on.
 		return nil, fmt.Errorf("%w: decode credential", ErrCorrupt)
 	}
+	if s.Kind != KindOAuth && s.Kind != KindAPIKey {
+		return nil, fmt.Errorf("%w: credential of an unknown kind", ErrNewer) // Fail closed: it is not taken for a login
+	}
 	return &Credential{
 		Account: s.Account, Kind: s.Kind, AccessToken: NewSecret([]byte(s.AccessToken)), RefreshToken: NewSecret([]byte(s.RefreshToken)),
 		ExpiresAt: fromMillis(s.ExpiresAt), IssuedAt: fromMillis(s.IssuedAt), RotatedAt: fromMillis(s.RotatedAt),
