@@ -17,7 +17,7 @@ import (
 // state and lie on disk as they were written; readers are shown what Settings makes of them.
 //
 // What counts is the inode that the name leads to: the kernel opens inodes, and a file may have other names too.
-var SettingsFiles = []string{"settings.json", "settings.local.json", "cowork_settings.json", ".claude.json", ".config.json"}
+var SettingsFiles = []string{"settings.json", "settings.local.json", "cowork_settings.json", ".claude.json", ".config.json", "remote-settings.json"}
 
 func isSettings(name string) bool { return slices.Contains(SettingsFiles, name) }
 

@@ -13,6 +13,7 @@ var Files = []string{
 	"cowork_settings.json", // user settings instead of settings.json, by a variable of the client's environment
 	".claude.json",         // its env counts as that of settings.json
 	".config.json",         // the older name of .claude.json, which is still read first
+	"remote-settings.json", // the client's copy of what the server says an organization's settings are
 }
 
 // Removed is a key that the firewall took out. It holds no value.

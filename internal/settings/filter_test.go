@@ -33,7 +33,7 @@ func TestFilterTakes(t *testing.T) {
 			"CLAUDE_CODE_OAUTH_REFRESH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN_FILE_DESCRIPTOR", "CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR",
 			"CLAUDE_CODE_HOST_CREDS_FILE", "ANTHROPIC_IDENTITY_TOKEN_FILE", "ANTHROPIC_FOUNDRY_API_KEY", "CLAUDE_BRIDGE_OAUTH_TOKEN", "anthropic_api_key",
 		},
-		settings.ReasonPlace:    {"CLAUDE_CONFIG_DIR", "CLAUDE_SECURESTORAGE_CONFIG_DIR", "CLAUDE_CODE_USE_COWORK_PLUGINS", "HOME"},
+		settings.ReasonPlace:    {"CLAUDE_CONFIG_DIR", "CLAUDE_SECURESTORAGE_CONFIG_DIR", "CLAUDE_CODE_USE_COWORK_PLUGINS", "HOME", "__proto__"},
 		settings.ReasonProvider: {"CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY", "CLAUDE_CODE_USE_MANTLE", "CLAUDE_CODE_SKIP_BEDROCK_AUTH"},
 		settings.ReasonRoute: {
 			"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "all_proxy", "NO_PROXY", "NODE_EXTRA_CA_CERTS", "NODE_TLS_REJECT_UNAUTHORIZED", "ANTHROPIC_UNIX_SOCKET",
@@ -54,7 +54,7 @@ func TestFilterTakes(t *testing.T) {
 			}
 		}
 	}
-	for _, key := range []string{"apiKeyHelper", "primaryApiKey", "proxyAuthHelper", "awsAuthRefresh", "awsCredentialExport", "gcpAuthRefresh", "forceLoginGatewayUrl"} {
+	for _, key := range []string{"apiKeyHelper", "primaryApiKey", "proxyAuthHelper", "awsAuthRefresh", "awsCredentialExport", "gcpAuthRefresh", "forceLoginGatewayUrl", "__proto__"} {
 		got, removed := settings.Filter(parse(t, fmt.Sprintf(`{"model":"opus",%q:%q}`, key, secret)), nil)
 		if !got.Equal(parse(t, `{"model":"opus"}`)) || len(removed) != 1 || removed[0].Path != key {
 			t.Errorf("%s: got %s, %v", key, got.Bytes(), removed)

@@ -27,6 +27,7 @@ const (
 
 // topKeys are the keys beside env.
 var topKeys = map[string]Reason{
+	"__proto__":            ReasonPlace,      // whatever a JavaScript program may take from there (no effect was seen)
 	"apiKeyHelper":         ReasonCredential, // its output is the credential
 	"primaryApiKey":        ReasonCredential, // in .claude.json: used when there is no token, and for the organization's settings
 	"awsAuthRefresh":       ReasonProvider,
@@ -38,6 +39,8 @@ var topKeys = map[string]Reason{
 
 // envKeys are the names below env, in capitals.
 var envKeys = map[string]Reason{
+	"__PROTO__": ReasonPlace,
+
 	"ANTHROPIC_API_KEY":                    ReasonCredential,
 	"ANTHROPIC_AUTH_TOKEN":                 ReasonCredential,
 	"CLAUDE_CODE_OAUTH_TOKEN":              ReasonCredential,
