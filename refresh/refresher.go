@@ -115,7 +115,7 @@ func orDefault(d, def time.Duration) time.Duration {
 }
 
 // Current returns what is known of the account now, without any grant: the vault's record, or the copy in memory
-// while the vault is locked.
+// while the vault is locked. Of an API key there is none: it has no end, so it would be served for ever.
 func (r *Refresher) Current(a vault.AccountID) (*vault.Credential, error) {
 	c, _, err := r.cfg.Store.Load(a)
 	if err == nil {
@@ -128,7 +128,7 @@ func (r *Refresher) Current(a vault.AccountID) (*vault.Credential, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if k, ok := r.known[a]; ok {
+	if k, ok := r.known[a]; ok && k.Kind == vault.KindOAuth {
 		return k, nil
 	}
 	return nil, err

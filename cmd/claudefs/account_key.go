@@ -17,7 +17,8 @@ func newSetKeyCommand(e *env) *cobra.Command {
 		Long: `Take an API key into the vault, as a new account or as the next key of one that exists. The key is read from FILE, or
 from standard input; never from an argument or a variable, which other processes can see.
 
-A tree gets it by a rule with "credential: api-key": its client runs a helper that reads the key, which is on no disk.`,
+A tree gets it by a rule with "credential: api-key": its client runs a helper that reads the key. claudefs writes
+it to no disk but the vault's, encrypted.`,
 		Example: `  pass show anthropic/work | claudefs account set-key work-key`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := vault.ParseAccountID(args[0]); err != nil {

@@ -2,11 +2,13 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/claudefs/claudefs/internal/endpoint"
 	"github.com/claudefs/claudefs/internal/identity"
 	"github.com/claudefs/claudefs/policy"
+	"github.com/claudefs/claudefs/vault"
 )
 
 // Explanation is what would come of a read, and why. Nothing is changed by asking, and nothing is recorded.
@@ -104,7 +106,7 @@ func (b *Broker) wouldRefuse(v *verdict, name string, e *Explanation) string {
 	if v.decision.Approval && !b.approved(t, v) {
 		return needsApproval + name
 	}
-	if v.decision.Credential != policy.CredentialOAuth {
+	if v.decision.Credential == policy.CredentialNone {
 		return noToken(v.decision)
 	}
 	if v.decision.Level == policy.LevelIsolated && !v.subject.Host {
@@ -113,8 +115,14 @@ func (b *Broker) wouldRefuse(v *verdict, name string, e *Explanation) string {
 		}
 	}
 	doc, err := b.document(t)
+	if err == nil && !t.documented() {
+		err = vault.ErrLocked
+	}
 	if err != nil {
 		return err.Error()
+	}
+	if v.decision.Credential == policy.CredentialAPIKey {
+		doc = &document{} // a login that was made inside the tree is no key
 	}
 	if doc.LoggedOut {
 		e.Reason += "; the tree is logged out (claudefs tree reset " + name + ")"
@@ -136,7 +144,7 @@ func (b *Broker) wouldRefuse(v *verdict, name string, e *Explanation) string {
 		return err.Error()
 	}
 	e.ExpiresAt = cred.ExpiresAt
-	if err := within(cred, v.decision); err != nil {
+	if err := errors.Join(fits(cred, v.decision), within(cred, v.decision)); err != nil {
 		return err.Error()
 	}
 	return ""

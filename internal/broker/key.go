@@ -78,6 +78,13 @@ func (b *Broker) OpenKey(ctx context.Context, caller identity.Caller, name strin
 
 // key is the key that a decision gives. A login that was made inside the tree is none.
 func (b *Broker) key(ctx context.Context, t *tree, d policy.Decision) (*vault.Credential, error) {
+	if _, err := b.document(t); err != nil {
+		return nil, err
+	}
+	if !t.documented() {
+		// Fail closed: a key has no end, so none is given while the vault cannot say that it still stands.
+		return nil, fmt.Errorf("%w: %w", errNoToken, vault.ErrLocked)
+	}
 	account, err := b.choose(d, t, &document{})
 	if err != nil {
 		return nil, err

@@ -77,3 +77,41 @@ func TestKindOfAccountFailsClosed(t *testing.T) {
 		t.Errorf("a key by a rule that gives none: %v", err)
 	}
 }
+
+// What is explained is what comes.
+func TestExplainKey(t *testing.T) {
+	w := newWorld(t, allow("credential: api-key"))
+	w.setKey(t, "default")
+	c := w.container("web", "web")
+	if e := w.Explain(t.Context(), c, "web"); !e.Allowed || e.Account != "default" {
+		t.Errorf("explained as %+v", e)
+	}
+	w.SetPolicy(parse(t, allow("credential: none")))
+	if e := w.Explain(t.Context(), c, "web"); e.Allowed || !strings.Contains(e.Reason, "gives no credential") {
+		t.Errorf("explained as %+v", e)
+	}
+	w.SetPolicy(parse(t, allow("credential: oauth")))
+	if e := w.Explain(t.Context(), c, "web"); e.Allowed || !strings.Contains(e.Reason, "not of the kind") {
+		t.Errorf("explained as %+v", e)
+	}
+}
+
+// Fail closed: a key has no end, so who has read it once does not go on reading it from a locked vault.
+func TestKeyOfLockedVault(t *testing.T) {
+	w := newWorld(t, allow("credential: api-key"))
+	w.setKey(t, "default")
+	c := w.container("web", "web")
+	if _, err := w.OpenKey(t.Context(), c, "web"); err != nil {
+		t.Fatal(err)
+	}
+	w.vault.Lock()
+	if snap, err := w.OpenKey(t.Context(), c, "web"); snap != nil || !errors.Is(err, vault.ErrLocked) {
+		t.Errorf("got %v %v, want ErrLocked", snap, err)
+	}
+	if st, err := w.KeyStat("web"); err != nil || st.Size != 0 {
+		t.Errorf("stat %+v %v", st, err)
+	}
+	if e := w.Explain(t.Context(), c, "web"); e.Allowed || !strings.Contains(e.Reason, "locked") {
+		t.Errorf("explained as %+v", e)
+	}
+}
