@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -218,11 +219,15 @@ func serveMount(dir, mountpoint string) {
 	if err != nil {
 		fail(err)
 	}
+	orphans := fileOrphans{s.path("orphans")}
+	if err := os.Mkdir(orphans.dir, 0o700); err != nil {
+		fail(err)
+	}
 	l, err1 := ledger.New()
 	a, err2 := sealed.New()
 	m, err3 := fs.Attach(fs.Config{
 		Mountpoint: mountpoint, Gate: s, Credentials: s, Keys: s, Locks: s, Screen: s, Settings: s, AllowOther: true,
-		Device: device, Ledger: l, Sealed: a, Orphans: noOrphans{},
+		Device: device, Ledger: l, Sealed: a, Orphans: orphans,
 	})
 	if err := errors.Join(err1, err2, err3); err != nil {
 		fail(err)
@@ -236,14 +241,25 @@ func fail(err error) {
 	os.Exit(1)
 }
 
-// noOrphans is for a server that nobody follows.
-type noOrphans struct{}
+// fileOrphans notes what is kept as the files of a directory. Nobody follows this server and takes it.
+type fileOrphans struct{ dir string }
 
-func (noOrphans) Keep(string, int) error  { return nil }
-func (noOrphans) Drop(string)             {}
-func (noOrphans) Has(string) bool         { return false }
-func (noOrphans) Take(string) (int, bool) { return 0, false }
-func (noOrphans) Names() []string         { return nil }
+func (o fileOrphans) Keep(name string, _ int) error {
+	return os.WriteFile(filepath.Join(o.dir, name), nil, 0o600)
+}
+func (o fileOrphans) Drop(name string)      { _ = os.Remove(filepath.Join(o.dir, name)) }
+func (fileOrphans) Take(string) (int, bool) { return 0, false }
+func (o fileOrphans) Has(name string) bool  { return slices.Contains(o.Names(), name) }
+func (o fileOrphans) Names() (names []string) {
+	entries, err := os.ReadDir(o.dir)
+	if err != nil {
+		panic(err)
+	}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
 
 // mounted is a mount served by a child process.
 type mounted struct {
