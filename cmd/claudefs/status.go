@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -125,9 +127,28 @@ func printTrees(w io.Writer, trees []broker.TreeStatus) error {
 		if t.Hint != "" {
 			outcome = strings.TrimSuffix(t.Hint+"; "+outcome, "; ")
 		}
+		if n := notShown(t); n != "" {
+			outcome = strings.TrimPrefix(outcome+"; not shown: "+n, "; ")
+		}
 		rows = append(rows, []string{t.Name, orDash(t.Account), in(t.LastRead), orDash(container), orDash(outcome)})
 	}
 	return printTable(w, rows)
+}
+
+// notShown lists what the settings firewall keeps from a tree's readers. It says nothing of who wrote it: any program in
+// the container may have.
+func notShown(t broker.TreeStatus) string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(t.NotShown)) {
+		for _, r := range t.NotShown[name] {
+			out = append(out, name+" "+r.Path)
+		}
+	}
+	const most = 3
+	if more := len(out) - most; more > 0 {
+		out = append(out[:most], fmt.Sprintf("%d more (--json)", more))
+	}
+	return strings.Join(out, ", ")
 }
 
 func printAccounts(w io.Writer, list []accounts.Info) error {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/claudefs/claudefs/internal/audit"
 	"github.com/claudefs/claudefs/internal/identity"
+	"github.com/claudefs/claudefs/internal/settings"
 	"github.com/claudefs/claudefs/policy"
 	"github.com/claudefs/claudefs/vault"
 )
@@ -108,9 +109,10 @@ type tree struct {
 	busy     time.Time   // until when the lock is shown as the daemon's
 	forced   []time.Time // recent renewals that the tree's clients asked for
 	last     Reader
-	sized    sized // of the version that was described last
-	changed  bool  // since it was saved
-	unsaved  error // why it could not be
+	hidden   map[string][]settings.Removed // of its settings files, what readers were not shown last
+	sized    sized                         // of the version that was described last
+	changed  bool                          // since it was saved
+	unsaved  error                         // why it could not be
 }
 
 // reading names the token that a tree read last. Without an account it stands for whatever was read before this daemon

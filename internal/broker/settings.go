@@ -31,6 +31,7 @@ func (b *Broker) Show(tree, name string, own []byte) ([]byte, error) {
 		return nil, nil
 	}
 	if made == policy.SettingsReadonly {
+		b.tree(tree).hides(name, nil)
 		return finish(base, key), nil
 	}
 	b.parsing.Lock()
@@ -45,10 +46,25 @@ func (b *Broker) Show(tree, name string, own []byte) ([]byte, error) {
 		return finish(base, key), nil // Fail closed: so the host's permission rules stay in force
 	}
 	doc, removed := settings.Filter(doc, allowed)
+	b.tree(tree).hides(name, removed)
 	if len(removed) == 0 && plain {
 		return own, nil
 	}
 	return finish(settings.Merge(base, doc), key), nil
+}
+
+// hides notes what readers of a file are not shown, for status.
+func (t *tree) hides(name string, removed []settings.Removed) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(removed) == 0 {
+		delete(t.hidden, name)
+		return
+	}
+	if t.hidden == nil {
+		t.hidden = map[string][]settings.Removed{}
+	}
+	t.hidden[name] = removed
 }
 
 // finish is the file's text, with the way to the tree's API key if it has one.

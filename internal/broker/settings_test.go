@@ -8,6 +8,8 @@ import (
 	"testing"
 	"unicode/utf16"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/claudefs/claudefs/fs"
 	"github.com/claudefs/claudefs/internal/broker"
 	"github.com/claudefs/claudefs/internal/settings"
@@ -127,4 +129,39 @@ func TestShowChangedBase(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.shows(t, "settings.json", "{}", "{}")
+}
+
+// An operator sees what a tree's own settings would have done, until they no longer would.
+func TestStatusSaysWhatIsNotShown(t *testing.T) {
+	w := newWorld(t, allow("settings: overlay"), withBase(t, `{"model":"base"}`))
+	if _, err := w.StateDir("web"); err != nil {
+		t.Fatal(err)
+	}
+	notShown := func() map[string][]settings.Removed {
+		for _, s := range w.Status() {
+			if s.Name == "web" {
+				return s.NotShown
+			}
+		}
+		return nil
+	}
+	for _, name := range []string{"settings.json", ".claude.json"} {
+		if _, err := w.Show("web", name, []byte(diverting)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := map[string][]settings.Removed{
+		"settings.json": {{Path: "env.ANTHROPIC_BASE_URL", Reason: settings.ReasonEndpoint}},
+		".claude.json":  {{Path: "env.ANTHROPIC_BASE_URL", Reason: settings.ReasonEndpoint}},
+	}
+	if diff := cmp.Diff(want, notShown()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if _, err := w.Show("web", ".claude.json", []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	delete(want, ".claude.json")
+	if diff := cmp.Diff(want, notShown()); diff != "" {
+		t.Errorf("after it was mended (-want +got):\n%s", diff)
+	}
 }

@@ -1,9 +1,11 @@
 package broker
 
 import (
+	"maps"
 	"slices"
 	"time"
 
+	"github.com/claudefs/claudefs/internal/settings"
 	"github.com/claudefs/claudefs/policy"
 )
 
@@ -19,6 +21,8 @@ type TreeStatus struct {
 	Outcome       string    `json:"lastOutcome,omitempty"` // "allowed", or the reason of the refusal
 	Hint          string    `json:"hint,omitempty"`        // what would help a tree without a login
 	Waiting       []Waiting `json:"waiting,omitempty"`     // readers that an operator has to approve
+	// NotShown is what the tree's own settings files have and readers do not see, by file.
+	NotShown map[string][]settings.Removed `json:"settingsNotShown,omitempty"`
 }
 
 // Status describes the trees that have state and those that somebody asked for, by name.
@@ -48,6 +52,7 @@ func (b *Broker) treeStatus(t *tree) TreeStatus {
 	if s.Waiting = slices.Clone(t.waiting); len(s.Waiting) > 0 {
 		s.Hint = "claudefs tree approve " + t.name
 	}
+	s.NotShown = maps.Clone(t.hidden)
 	if t.claim != nil {
 		s.Owner = t.claim.container
 	}
