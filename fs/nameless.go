@@ -110,6 +110,9 @@ func (n *stateNode) openSelf(flags int) (int, error) {
 }
 
 func (n *stateNode) openPath(flags int) (int, error) {
+	if n.isTop() {
+		return n.tree.open("", flags, 0) // it does not move; and a lookup in it may hold the lock already
+	}
 	n.tree.moves.RLock()
 	defer n.tree.moves.RUnlock()
 	return n.tree.open(n.rel(), flags, 0)

@@ -172,3 +172,38 @@ func TestFileReplacedOnHost(t *testing.T) {
 		before = f
 	}
 }
+
+// The settings that a tree has of the host's are removed on the host while the tree is listed and changed. A listing looks
+// up what it has read before, and makes them again; it must not wait there for a rename that waits for it.
+func TestSettingsMadeWhileListing(t *testing.T) {
+	m := mount(t)
+	m.set("base", "a host's base;")
+	if err := os.MkdirAll(m.path("sub/0"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 {
+		if err := os.WriteFile(m.path(fmt.Sprintf("file-%d", i)), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := func() error { _, err := os.ReadDir(m.tree); return err }
+	whileRenaming(t, 3000, func(i int) error { return os.Rename(m.path(fmt.Sprint("sub/", i)), m.path(fmt.Sprint("sub/", i+1))) }, map[string]func() error{
+		"list":       list,
+		"list again": list,
+		"remove":     func() error { return noneIsFine(os.Remove(filepath.Join(m.dir, "state-web", "settings.json"))) },
+		"read": func() error {
+			b, err := os.ReadFile(m.path("settings.json"))
+			if err == nil && string(b) != "a host's base;" {
+				err = fmt.Errorf("got %q", b)
+			}
+			return noneIsFine(err)
+		},
+	})
+}
+
+func noneIsFine(err error) error {
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESTALE) {
+		return nil
+	}
+	return err
+}
