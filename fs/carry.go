@@ -47,7 +47,7 @@ func (c *Config) tidy() {
 		}
 	}
 	for _, name := range c.Orphans.Names() {
-		if k, _, ok := orphanOf(name); ok && c.Ledger.OpenHandles(c.Ledger.Find(k)) == 0 {
+		if k, _, ok := orphanOf(name); ok && c.Ledger.Find(k) == 0 {
 			c.Orphans.Drop(name)
 		}
 	}

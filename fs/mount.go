@@ -76,7 +76,7 @@ func Attach(cfg Config) (*Mounted, error) {
 	unix.Umask(0)
 	server, err := serve.Attach(serve.Config{
 		FS: newNodeFS(&cfg), Options: *mountOptions(&cfg), Device: cfg.Device, Ledger: cfg.Ledger,
-		Blame: cfg.Blame, NoResend: cfg.NoResend, Closed: cfg.closed, Virtual: virtualName, Log: cfg.Log,
+		Blame: cfg.Blame, NoResend: cfg.NoResend, Closed: cfg.closed, Forgot: cfg.forgot, Virtual: virtualName, Log: cfg.Log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("attach to %s: %w", cfg.Mountpoint, err)

@@ -11,8 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var _ fusefs.NodeOnForgetter = (*stateNode)(nil)
-
 // nameless is the file itself, by an O_PATH descriptor, once it has no name. Who resolved its name before it went, is in
 // it, or has it open, goes on with it as on any file system.
 type nameless struct{ file atomic.Pointer[os.File] }
@@ -79,9 +77,6 @@ func (n *stateNode) isOpenOn(fd int) bool {
 	var id fusefs.StableAttr
 	return describe(fd, &id, &fuse.Attr{}) == nil && id == n.StableAttr()
 }
-
-// OnForget implements fs.NodeOnForgetter.
-func (n *stateNode) OnForget() { n.nameless.drop() }
 
 // openNode opens the node's own file: as it was pinned, or else by its path. Nothing moves meanwhile.
 func (n *stateNode) openNode(flags int) (fd int, err error) {

@@ -12,6 +12,8 @@ import (
 	"github.com/claudefs/claudefs/internal/ledger"
 )
 
+var _ fusefs.NodeOnForgetter = (*stateNode)(nil)
+
 const regular = syscall.S_IFREG
 
 // maxOrphans bounds the descriptors that are kept for one tree: their places are shared by all trees.
@@ -30,6 +32,9 @@ func orphanOf(name string) (k ledger.Key, tree string, ok bool) {
 	k.Type = regular
 	return k, tree, n == 3
 }
+
+// forgot drops what is kept of a file that this process has not seen.
+func (c *Config) forgot(n *ledger.Node) { c.dropOrphan(n.Key) }
 
 // dropOrphan lets go of a file's descriptor, whichever tree it is of.
 func (c *Config) dropOrphan(k ledger.Key) {
@@ -53,14 +58,25 @@ func (t *treeNode) orphans() (n int) {
 // displacing runs do, which takes the name away from the file that has it. The file is pinned first, and if it is open
 // its descriptor is kept: when the server dies there is no other way to it.
 func (n *stateNode) displacing(name string, do func() syscall.Errno) syscall.Errno {
+	return n.taking(name, func(s *stateNode) bool { return s.preserve(ifOpen) }, do)
+}
+
+// replacing is displacing for a name that goes to another file. Who looked the name up goes on with the file that it had,
+// and is told to look again if there is no way to it; only once is the kernel told so for one open(2). So its descriptor
+// is kept even if nobody has it open, for as long as the kernel knows the file.
+func (n *stateNode) replacing(name string, do func() syscall.Errno) syscall.Errno {
+	return n.taking(name, func(s *stateNode) bool { return s.preserve(ifKnown) }, do)
+}
+
+func (n *stateNode) taking(name string, preserve func(*stateNode) bool, do func() syscall.Errno) syscall.Errno {
 	s := n.stateChild(name)
 	if s == nil {
 		return do()
 	}
-	unpin, kept := n.pin(name, s), s.preserve()
+	unpin, kept := n.pin(name, s), preserve(s)
 	e := do()
 	if e == 0 {
-		s.preserve() // opened meanwhile
+		s.preserve(ifOpen) // opened meanwhile
 		return 0
 	}
 	// It has its name still.
@@ -90,26 +106,52 @@ func (n *stateNode) key() ledger.Key {
 
 func (n *stateNode) orphanName() string { return orphanName(n.key(), n.tree.name) }
 
-// preserve has the descriptor of an open file kept until its last handle is closed. It reports whether it was not before.
-func (n *stateNode) preserve() (kept bool) {
+// use is what a file without a name is kept for.
+type use int
+
+const (
+	ifOpen  use = iota // somebody has it open
+	ifKnown            // the kernel knows it, and may ask for it
+)
+
+// preserve has the descriptor of a file kept until its last handle is closed, or the kernel forgets it. It reports
+// whether it was not before.
+func (n *stateNode) preserve(when use) (kept bool) {
 	if n.tree.cfg.Orphans == nil || n.StableAttr().Mode != regular {
 		return false
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	name := n.orphanName()
-	if len(n.handles)+n.readers == 0 || n.tree.cfg.Orphans.Has(name) {
+	name, isOpen := n.orphanName(), len(n.handles)+n.readers > 0
+	if !isOpen && (when == ifOpen || n.forgotten || n.linked()) || n.tree.cfg.Orphans.Has(name) {
 		return false
 	}
 	err := errTooMany
 	if n.tree.orphans() < maxOrphans {
 		err = n.keep(name)
 	}
-	if err != nil {
+	if err != nil && isOpen {
 		n.tree.cfg.Log.Warn("Deleted open file would not outlive the server", "tree", n.tree.name, "err", err)
-		return false
 	}
-	return true
+	return err == nil
+}
+
+// linked reports whether the pinned file has another name. The kernel may then remember it for long.
+func (n *stateNode) linked() bool {
+	var a fuse.Attr
+	err := n.nameless.with(func(fd int) error { return describe(fd, nil, &a) })
+	return err == nil && a.Nlink > 1
+}
+
+// OnForget implements fs.NodeOnForgetter: the kernel has no use for the file any more.
+func (n *stateNode) OnForget() {
+	n.mu.Lock()
+	n.forgotten = true
+	if n.StableAttr().Mode == regular {
+		n.relinquish()
+	}
+	n.mu.Unlock()
+	n.nameless.drop()
 }
 
 // keep has a descriptor of the file kept; n.mu is held.
@@ -124,7 +166,7 @@ func (n *stateNode) keep(name string) error {
 // for handles, perhaps before this one.
 func (n *stateNode) preserveLate() {
 	if n.nameless.file.Load() != nil {
-		n.preserve()
+		n.preserve(ifOpen)
 	}
 }
 

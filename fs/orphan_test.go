@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // kept counts the files without a name that the next server would get for a tree.
@@ -58,9 +60,51 @@ func TestOrphansOfATreeAreBounded(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	for end := time.Now().Add(5 * time.Second); m.kept("web") > 0; time.Sleep(10 * time.Millisecond) { // RELEASE is not waited for
+	m.awaitNone("web")
+}
+
+// A file whose name goes to another one is kept as long as somebody may come to it who looked the name up before.
+func TestReplacedFileIsKept(t *testing.T) {
+	m := mount(t)
+	write(t, m.path("file"), "old")
+	resolved, err := unix.Open(m.path("file"), unix.O_PATH, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, m.path("new"), "new")
+	if err := os.Rename(m.path("new"), m.path("file")); err != nil {
+		t.Fatal(err)
+	}
+	if n := m.kept("web"); n != 1 {
+		t.Errorf("%d are kept, want 1", n)
+	}
+	if err := unix.Close(resolved); err != nil {
+		t.Fatal(err)
+	}
+	m.awaitNone("web")
+	// Nobody keeps these in use; and one that has another name is found by that.
+	for i := range 100 {
+		write(t, m.path("new"), fmt.Sprint(i))
+		if err := os.Rename(m.path("new"), m.path("file")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Link(m.path("file"), m.path("other")); err != nil {
+		t.Fatal(err)
+	}
+	write(t, m.path("new"), "newer")
+	if err := os.Rename(m.path("new"), m.path("file")); err != nil {
+		t.Fatal(err)
+	}
+	m.awaitNone("web")
+}
+
+// awaitNone waits until none is kept; the kernel does not wait for an answer to FORGET and RELEASE.
+func (m *mounted) awaitNone(tree string) {
+	m.t.Helper()
+	for end := time.Now().Add(5 * time.Second); m.kept(tree) > 0; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("%d are kept for nobody", m.kept("web"))
+			m.t.Fatalf("%d are kept for nobody", m.kept(tree))
 		}
 	}
 }

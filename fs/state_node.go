@@ -29,9 +29,10 @@ type stateNode struct {
 	nameless nameless
 	shownAs  atomic.Pointer[string] // the name of SettingsFiles that it has or had
 
-	mu      sync.Mutex
-	handles []*stateHandle // what a deleted file is still reached by
-	readers int            // handles on what is shown of a settings file
+	mu        sync.Mutex
+	handles   []*stateHandle // what a deleted file is still reached by
+	readers   int            // handles on what is shown of a settings file
+	forgotten bool           // the kernel does not know it any more
 }
 
 var (
@@ -161,7 +162,7 @@ func (n *stateNode) Tmpfile(ctx context.Context, flags, mode uint32, out *fuse.E
 		return unix.Openat(dir, ".", fileFlags(flags)|unix.O_TMPFILE, mode)
 	})
 	if h, ok := fh.(*stateHandle); ok {
-		h.node.preserve()
+		h.node.preserve(ifOpen)
 	}
 	return ch, fh, ff, e
 }
@@ -263,7 +264,7 @@ func (n *stateNode) Rename(ctx context.Context, name string, newParent fusefs.In
 	if flags&unix.RENAME_EXCHANGE != 0 {
 		return do()
 	}
-	return to.displacing(newName, do)
+	return to.replacing(newName, do)
 }
 
 // rename is Rename while nothing else moves.

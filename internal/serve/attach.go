@@ -36,6 +36,8 @@ type Config struct {
 	// Closed is told of each handle that an earlier server gave, that was not used since, and that is closed now. Its
 	// node has no more open files when the ledger has none.
 	Closed func(ledger.Handle, *ledger.Node)
+	// Forgot is told of each node that the kernel has given back and that was not used since an earlier server.
+	Forgot func(*ledger.Node)
 	// Virtual tells the names in a tree's top directory whose removal or rename may take as long as a grant. Nothing that
 	// has such a name is looked for in a directory, so a revival need not wait for it.
 	Virtual func(name string) bool

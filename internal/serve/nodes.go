@@ -268,7 +268,10 @@ func (s *shim) Forget(id, lookups uint64) {
 	}
 	s.nodes.mu.Unlock()
 	s.abandon(n, b)
-	if b != nil {
+	switch {
+	case b != nil:
 		s.fs.Forget(b.inner, b.refs.Load())
+	case s.forgot != nil:
+		s.forgot(n)
 	}
 }

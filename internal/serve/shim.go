@@ -34,6 +34,7 @@ type shim struct {
 	blame   uint64
 	resends bool
 	closed  func(ledger.Handle, *ledger.Node)
+	forgot  func(*ledger.Node)
 	virtual func(name string) bool
 
 	pace  pace
@@ -46,7 +47,7 @@ type shim struct {
 func newShim(cfg *Config, resends bool) *shim {
 	return &shim{
 		RawFileSystem: fuse.NewDefaultRawFileSystem(), fs: cfg.FS, ledger: cfg.Ledger, log: cfg.Log,
-		blame: cfg.Blame, resends: resends, closed: cfg.Closed, virtual: cfg.Virtual, nodes: newNodes(), open: map[uint64]uint64{},
+		blame: cfg.Blame, resends: resends, closed: cfg.Closed, forgot: cfg.Forgot, virtual: cfg.Virtual, nodes: newNodes(), open: map[uint64]uint64{},
 	}
 }
 
