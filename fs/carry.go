@@ -53,6 +53,26 @@ func (c *Config) tidy() {
 	}
 }
 
+// sweeping knows which of the files that are kept nobody had open when it looked last.
+type sweeping struct{ idle map[string]bool }
+
+// sweep drops the files that nobody has had open since the last sweep. The kernel may know a replaced file for long, of
+// which it has missed an answer; who looked its name up has used it by then.
+func (s *sweeping) sweep(c *Config) {
+	idle := map[string]bool{}
+	for _, name := range c.Orphans.Names() {
+		k, _, ok := orphanOf(name)
+		switch {
+		case !ok || c.Ledger.OpenHandles(c.Ledger.Find(k)) > 0:
+		case s.idle[name]:
+			c.Orphans.Drop(name)
+		default:
+			idle[name] = true
+		}
+	}
+	s.idle = idle
+}
+
 // closed drops what an earlier server kept for a handle that is closed now.
 func (c *Config) closed(h ledger.Handle, n *ledger.Node) {
 	if h.Object != 0 {

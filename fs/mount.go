@@ -62,6 +62,8 @@ func (c *Config) validate() error {
 type Mounted struct {
 	server     *serve.Server
 	mountpoint string
+	cfg        *Config
+	sweeping   sweeping
 	done       chan struct{}
 	closed     sync.Once
 	err        error
@@ -84,7 +86,7 @@ func Attach(cfg Config) (*Mounted, error) {
 	if server.TookOver() {
 		cfg.tidy()
 	}
-	return &Mounted{server: server, mountpoint: cfg.Mountpoint, done: make(chan struct{})}, nil
+	return &Mounted{server: server, mountpoint: cfg.Mountpoint, cfg: &cfg, done: make(chan struct{})}, nil
 }
 
 // Prove reports whether a file system of this program could take a connection over that began with this INIT exchange.
@@ -151,6 +153,13 @@ func (m *Mounted) Stuck() bool { return m.server.Stuck() }
 
 // Missed does what is left to do about a request that somebody else answered while no server did.
 func (m *Mounted) Missed(r serve.Missed) { m.server.Missed(r) }
+
+// Sweep lets go of kept files that nobody needs any more. It is called every few seconds, by one goroutine.
+func (m *Mounted) Sweep() {
+	if m.cfg.Ledger != nil {
+		m.sweeping.sweep(m.cfg)
+	}
+}
 
 // Close unmounts. While a container still binds a tree an ordinary unmount would wait for it for ever, so after the
 // mountpoint is free the connection ends with us: the container then sees ENOTCONN.

@@ -235,6 +235,7 @@ func (d *Daemon) beat(ctx context.Context, m *fs.Mounted) error {
 		}
 		d.carry.sealed.Stamp()
 		d.catchUp(m)
+		m.Sweep()
 		sign := "WATCHDOG=1"
 		if round%2 == 1 && m.Stuck() { // eras of half the patience
 			d.opt.Log.Error("A request does not end")

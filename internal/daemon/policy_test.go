@@ -69,10 +69,10 @@ func TestReloadPolicy(t *testing.T) {
 	if err := os.Chmod(o.PolicyName, 0o666); err != nil { // and then anybody could write it
 		t.Fatal(err)
 	}
-	if _, err := r.ReloadPolicy(t.Context()); err == nil || !strings.Contains(err.Error(), "others may change the policy") {
+	if _, err := r.ReloadPolicy(t.Context()); err == nil || !strings.Contains(err.Error(), "others may change it") {
 		t.Errorf("reload of a file that others may change: %v", err)
 	}
-	inForce(1, "others may change the policy")
+	inForce(1, "others may change it")
 	wantErr(t, r.Stop(t.Context()), nil)
 	wantErr(t, r.wait(t), nil)
 	wantLog(t, o, audit.ActionStart, audit.ActionPolicy, audit.ActionPolicy, audit.ActionPolicy, audit.ActionStop)
